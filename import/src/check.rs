@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::Workspace;
 use crate::draft::{Import, Sides, Theirs};
 use crate::kustomization::is_removed;
-use crate::made::{Asked, Given, NotMade, render};
+use crate::made::{Given, NotMade, RenderRequest, render};
 use crate::paths::join;
 use crate::text::typed;
 use crate::view::Changes;
@@ -126,7 +126,7 @@ fn our_objects<F: Files>(workspace: &Workspace<F>, import: &Import, sides: &Side
             changes.added.insert(path, overlay.content.to_string().into_bytes());
         }
     }
-    let asked = Asked {
+    let asked = RenderRequest {
         repo: sides.repo.clone(),
         folder: text("path").unwrap_or_default(),
         render: spec["render"].clone(),

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::Options;
 use crate::kustomization::{Additions, Under, overlay};
-use crate::made::Asked;
+use crate::made::RenderRequest;
 use crate::paths::{join, last_of};
 use crate::report::{Entry, Remark, Unread};
 use crate::repos::Repos;
@@ -81,7 +81,7 @@ pub(crate) struct Sides {
 /// What the manifest says.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Theirs {
-    pub(crate) asked: Asked,
+    pub(crate) asked: RenderRequest,
     /// Of variables; without any, `${…}` stays as it is written.
     pub(crate) values: Option<BTreeMap<String, String>>,
     /// These are not deployed by the target itself.

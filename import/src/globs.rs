@@ -4,9 +4,9 @@ use regex::Regex;
 
 /// How far a `*` reaches, which is another thing in each place where Argo CD has patterns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reach {
+pub(crate) enum WildcardScope {
     /// Up to the next `/`.
-    Part,
+    Segment,
     /// Over any number of them.
     Path,
 }
@@ -15,8 +15,8 @@ pub(crate) enum Reach {
 pub(crate) struct Glob(Option<Regex>);
 
 impl Glob {
-    pub(crate) fn new(pattern: &str, reach: Reach) -> Self {
-        Self(Regex::new(&regex_of(pattern.trim_start_matches("./").trim_matches('/'), reach)).ok())
+    pub(crate) fn new(pattern: &str, scope: WildcardScope) -> Self {
+        Self(Regex::new(&regex_of(pattern.trim_start_matches("./").trim_matches('/'), scope)).ok())
     }
 
     pub(crate) fn matches(&self, path: &str) -> bool {
@@ -24,8 +24,8 @@ impl Glob {
     }
 }
 
-fn regex_of(pattern: &str, reach: Reach) -> String {
-    let any = if reach == Reach::Part { "[^/]" } else { "." };
+fn regex_of(pattern: &str, scope: WildcardScope) -> String {
+    let any = if scope == WildcardScope::Segment { "[^/]" } else { "." };
     let (mut regex, mut rest, mut depth) = ("^".to_owned(), pattern, 0_usize);
     while let Some(character) = rest.chars().next() {
         if let Some(after) = rest.strip_prefix("**/") {
@@ -75,23 +75,23 @@ mod tests {
 
     #[test]
     fn patterns_are_those_of_argo_cd() {
-        for (pattern, reach, path, wanted) in [
-            ("apps/*", Reach::Part, "apps/shop", true),
-            ("apps/*", Reach::Part, "apps/shop/base", false),
-            ("apps/*", Reach::Path, "apps/shop/base", true),
-            ("apps/**/config.json", Reach::Path, "apps/a/b/config.json", true),
-            ("apps/**/config.json", Reach::Path, "apps/config.json", true),
-            ("*", Reach::Part, "apps", true),
-            ("a/exclude-?elm", Reach::Part, "a/exclude-helm", true),
-            ("a/[a-c]x", Reach::Part, "a/bx", true),
-            ("a/[^a-c]x", Reach::Part, "a/bx", false),
-            ("{a,b}/x.yaml", Reach::Path, "b/x.yaml", true),
-            ("*.json", Reach::Path, "a.yaml", false),
-            ("a+b.(c", Reach::Part, "a+b.(c", true),
-            ("a[", Reach::Part, "a[", true),
-            ("{a", Reach::Part, "a", false),
+        for (pattern, scope, path, wanted) in [
+            ("apps/*", WildcardScope::Segment, "apps/shop", true),
+            ("apps/*", WildcardScope::Segment, "apps/shop/base", false),
+            ("apps/*", WildcardScope::Path, "apps/shop/base", true),
+            ("apps/**/config.json", WildcardScope::Path, "apps/a/b/config.json", true),
+            ("apps/**/config.json", WildcardScope::Path, "apps/config.json", true),
+            ("*", WildcardScope::Segment, "apps", true),
+            ("a/exclude-?elm", WildcardScope::Segment, "a/exclude-helm", true),
+            ("a/[a-c]x", WildcardScope::Segment, "a/bx", true),
+            ("a/[^a-c]x", WildcardScope::Segment, "a/bx", false),
+            ("{a,b}/x.yaml", WildcardScope::Path, "b/x.yaml", true),
+            ("*.json", WildcardScope::Path, "a.yaml", false),
+            ("a+b.(c", WildcardScope::Segment, "a+b.(c", true),
+            ("a[", WildcardScope::Segment, "a[", true),
+            ("{a", WildcardScope::Segment, "a", false),
         ] {
-            assert_eq!(Glob::new(pattern, reach).matches(path), wanted, "{pattern} {path}");
+            assert_eq!(Glob::new(pattern, scope).matches(path), wanted, "{pattern} {path}");
         }
     }
 }

@@ -17,7 +17,7 @@ const CLUSTER: &str = "cluster";
 
 /// What is to be rendered.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Asked {
+pub(crate) struct RenderRequest {
     pub(crate) repo: String,
     pub(crate) folder: String,
     /// `render:` of a target.
@@ -62,7 +62,7 @@ impl Made {
 /// No file of a repository has this name.
 const VALUES: &str = "values-of-the-manifest.json";
 
-impl Asked {
+impl RenderRequest {
     /// With values as another tool gives them to Helm: in a file, of which nothing is filled in.
     pub(crate) fn with_values(mut self, values: &Value) -> Self {
         let files = &mut self.render["helm"]["valuesFiles"];
@@ -90,7 +90,7 @@ impl From<String> for NotMade {
 
 impl<F: Files> Workspace<F> {
     /// What a render reads.
-    fn view(&self, asked: &Asked, options: &RenderOptions, own: Option<&str>) -> Result<View<F>, NotMade> {
+    fn view(&self, asked: &RenderRequest, options: &RenderOptions, own: Option<&str>) -> Result<View<F>, NotMade> {
         let find = |repo: &str| self.checkout(repo, own).ok_or_else(|| NotMade::NotHere { repo: repo.to_owned() });
         let mut mounted = BTreeMap::new();
         for file in options.files() {
@@ -106,7 +106,7 @@ impl<F: Files> Workspace<F> {
 pub(crate) fn render<F: Files>(
     workspace: &Workspace<F>,
     own: Option<&str>,
-    asked: &Asked,
+    asked: &RenderRequest,
     given: &Given<'_>,
 ) -> Result<Made, NotMade> {
     let options = match &asked.render {

@@ -334,7 +334,7 @@ fn object_line(message: v1::ObjectLine) -> Result<ObjectLine, WireError> {
         key: object_key(message.key.ok_or(WireError::Unspecified { field: "key" })?)?,
         outcome,
         verdict: verdict(message.verdict)?,
-        // An agent of before may quote values.
+        // An earlier version of the agent may quote values.
         message: bounded_message(&without_values(&message.message)),
         hint: bounded_message(&without_values(&message.hint)),
         may_pass: message.may_pass,

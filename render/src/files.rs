@@ -82,11 +82,11 @@ pub(crate) enum Read {
 /// Files that remember what was asked of them.
 pub(crate) struct Recorder<F> {
     files: F,
-    asked: Mutex<Asked>,
+    asked: Mutex<Recorded>,
 }
 
 #[derive(Default)]
-struct Asked {
+struct Recorded {
     inputs: Inputs,
     read: BTreeMap<String, Read>,
     listed: BTreeMap<String, Arc<Listing>>,
@@ -96,7 +96,7 @@ struct Asked {
     look_ups: usize,
 }
 
-impl Asked {
+impl Recorded {
     /// A loop that asks for ever ends here, whatever it asks for.
     fn begin_look_up(&mut self) -> Result<(), RenderError> {
         self.look_ups += 1;
@@ -104,7 +104,7 @@ impl Asked {
     }
 }
 
-impl Asked {
+impl Recorded {
     /// What its repo says of a file is an input like the file.
     fn check_exported<F: Files>(&mut self, files: &F, path: &str) -> Result<(), Failure<F::Error>> {
         let Self { exports, inputs, bytes, .. } = self;
@@ -247,7 +247,7 @@ impl<F: Files> Recorder<F> {
         self.lock().look_ups = 0;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Asked> {
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

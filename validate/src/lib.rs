@@ -32,4 +32,4 @@ pub use report::{Finding, Named, Report, Severity, Skipped, TargetReport, json, 
 pub use schema::{Schemas, UnknownVersion, Version};
 pub use set::{Object, Options, Part, Served, Set, Source, named};
 pub use structural::Structural;
-pub use told::{Told, ToldSchema};
+pub use told::{LiveDefinition, ToldSchema};

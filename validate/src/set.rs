@@ -16,7 +16,7 @@ use crate::path::{Problem, Trail, has_variable, line_of};
 use crate::report::{Finding, Named, Report, Severity, Skipped, TargetReport};
 use crate::rules;
 use crate::schema::{Schemas, Version, split};
-use crate::told::{Told, ToldSchema, named as named_clusters};
+use crate::told::{LiveDefinition, ToldSchema, named as named_clusters};
 
 /// In every cluster from its beginning.
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -114,7 +114,7 @@ pub struct Set {
     options: Options,
     versions: Vec<Schemas>,
     definitions: Definitions,
-    told: Vec<Told>,
+    told: Vec<LiveDefinition>,
     lives: Lives,
     parts: Vec<Part>,
     report: Report,
@@ -151,7 +151,7 @@ impl Set {
         undefined.map(|named| split(&named.api_version).0.to_owned()).collect()
     }
 
-    pub fn add_told(&mut self, told: Told) {
+    pub fn add_told(&mut self, told: LiveDefinition) {
         self.told.push(told);
     }
 
@@ -631,7 +631,7 @@ mod tests {
         for (cluster, kind) in told {
             let at = "2026-11-25T12:00:00Z".parse().expect("a time");
             let clusters = BTreeSet::from([((*cluster).to_owned(), at)]);
-            set.add_told(Told::new(clusters, &definition(kind)).expect("is one"));
+            set.add_told(LiveDefinition::new(clusters, &definition(kind)).expect("is one"));
         }
         let report = set.check(|_| {});
         let findings = report.findings.iter().map(|finding| format!("{}: {}", finding.code, finding.sentence()));

@@ -10,7 +10,7 @@ use crate::custom::{Definitions, Known};
 
 /// One definition, and the clusters that have it so.
 #[derive(Debug)]
-pub struct Told {
+pub struct LiveDefinition {
     /// With when each told it last.
     clusters: BTreeSet<(String, Timestamp)>,
     definitions: Definitions,
@@ -29,7 +29,7 @@ pub struct ToldSchema {
 /// Clusters that are named; the others are counted.
 const NAMED_MAX: usize = 5;
 
-impl Told {
+impl LiveDefinition {
     /// `None`: it is no definition.
     pub fn new(clusters: BTreeSet<(String, Timestamp)>, definition: &Value) -> Option<Self> {
         let mut definitions = Definitions::default();

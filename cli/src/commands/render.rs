@@ -51,7 +51,7 @@ pub(super) fn run(output: &Output, arguments: &RenderArgs, known: Known) -> anyh
         let hint = "of a folder all is shown as it is";
         return Err(Failure::usage("--show-secrets is for a target of the hub").hint(hint).into());
     }
-    let asked = Asked::read(arguments)?;
+    let asked = RenderRequest::read(arguments)?;
     asked.check_settings()?;
     asked.options().check().map_err(|error| Failure::usage(error.to_string()).maybe_hint(error.hint()))?;
     let plan = Plan {
@@ -188,7 +188,12 @@ fn print_layers(lines: &[String], name: &str) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn explain(asked: &Asked<'_>, in_files: Vec<(String, Value)>, layers: Vec<Layer>, name: &str) -> anyhow::Result<Exit> {
+fn explain(
+    asked: &RenderRequest<'_>,
+    in_files: Vec<(String, Value)>,
+    layers: Vec<Layer>,
+    name: &str,
+) -> anyhow::Result<Exit> {
     let number_set_here = asked.spec.as_ref().map_or(0, |spec| spec.parameters.len()) + 1;
     let in_files = in_files.into_iter().map(|(file, value)| (value, file_text(&file)));
     let given = layers.into_iter().map(|layer| match layer.set {
@@ -242,7 +247,7 @@ fn print_objects(format: Format, objects: Vec<(Digest, String, Value)>) -> anyho
 }
 
 /// What is to be rendered, from a file with a target or from flags.
-struct Asked<'a> {
+struct RenderRequest<'a> {
     arguments: &'a RenderArgs,
     spec: Option<TargetSpec>,
     root: PathBuf,
@@ -252,7 +257,7 @@ struct Asked<'a> {
     cluster: Name,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> RenderRequest<'a> {
     fn read(arguments: &'a RenderArgs) -> anyhow::Result<Self> {
         let document = arguments.target.as_deref().map(read_target).transpose()?;
         let beside = arguments.target.as_deref().and_then(Path::parent);

@@ -138,13 +138,13 @@ pub struct RepoHead {
     pub seen_at: Timestamp,
 }
 
-/// The answer to whatever gives a repo a webhook secret, or leaves it that of before: the only time one is shown.
+/// The answer to whatever gives a repo a webhook secret, or leaves it the one before: the only time one is shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CreatedRepo {
     pub repo: RepoDocument,
-    /// A new one: of a repo that is new or came to another origin, or because somebody asked for one. `None`: that of before
-    /// stays.
+    /// A new one: of a repo that is new or came to another origin, or because somebody asked for one. `None`: the one
+    /// before stays.
     pub webhook_secret: Option<String>,
     /// The stored token or key was for another origin or authority, and is gone: give one again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -598,7 +598,7 @@ mod tests {
         let mut in_rows = written.clone();
         let helm = in_rows["render"]["helm"].as_object_mut().expect("options");
         helm.remove("crds");
-        // In the word of before.
+        // In the word that earlier versions use.
         helm.insert("includeCrds".to_owned(), json!(true));
         assert_eq!(stored, in_rows, "rows keep what people write");
         assert_eq!(serde_json::to_value(WrittenTarget::from(spec)).expect("JSON"), written);

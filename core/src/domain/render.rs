@@ -265,7 +265,8 @@ pub struct HelmOptions {
     /// A later one over an earlier; their paths may have `${…}`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values_files: Vec<RepoFile>,
-    /// What becomes of what the chart keeps in `crds/`. Hubs of before read, under that name, whether it is there at all.
+    /// What becomes of what the chart keeps in `crds/`. Earlier versions of the hub read, under that name,
+    /// whether it is there at all.
     #[serde(
         default,
         rename = "includeCrds",

@@ -142,9 +142,9 @@ impl ForcePush {
 #[derive(Debug, Clone, Copy)]
 pub struct Move<'a> {
     pub reference: &'a GitRef,
-    /// Of a range of versions: the tag of before, and the one of now.
+    /// Of a range of versions: the earlier tag, and the current one.
     pub tags: (Option<&'a str>, Option<&'a str>),
-    /// The new commit is known to build on the one of before.
+    /// The new commit is known to build on the one before.
     pub descends: bool,
     /// Somebody has accepted the new commit.
     pub is_accepted: bool,

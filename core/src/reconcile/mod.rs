@@ -1,8 +1,8 @@
 //! Reconciling: how one cluster becomes what was assigned to it, and stays so.
 //!
 //! [`Targets`] decides and does nothing: it is told what happened ([`Event`]) and what time it is, and asked for what is
-//! to be done ([`Step`]) and for what is to be said ([`crate::report::Report`], [`Told`]). An executor carries the steps
-//! out and answers each ([`Answer`]). Chance is an argument too, so the same events give the same steps.
+//! to be done ([`Step`]) and for what is to be said ([`crate::report::Report`], [`EventOutcome`]). An executor carries
+//! the steps out and answers each ([`Answer`]). Chance is an argument too, so the same events give the same steps.
 //!
 //! | module | decides |
 //! |---|---|
@@ -62,4 +62,4 @@ pub use metadata::{ManagedFields, Metadata, OwnerReference};
 pub use owned::LastApplied;
 pub use owner::{Owner, is_ours, owner_hint};
 pub use step::{Act, Step, label_of};
-pub use targets::{Targets, Told};
+pub use targets::{EventOutcome, Targets};

@@ -47,7 +47,7 @@ pub(super) struct Candidate {
     /// A plan has named it, and no bundle since.
     pub(super) prunable: bool,
     /// The last bundle that had it asked for it to be applied once: it stays, whatever the object in the cluster says, which
-    /// may be of before that.
+    /// may be older than that.
     pub(super) is_once: bool,
 }
 

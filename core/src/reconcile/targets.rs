@@ -47,7 +47,7 @@ pub struct Targets {
 
 /// What an event taught, beside what is to be done.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct EventOutcome {
     /// For the journal.
     pub updates: Vec<InventoryUpdate>,
     /// For the hub.
@@ -61,8 +61,8 @@ impl Targets {
     }
 
     /// `chance`, in `0.0..1.0`, spreads the waits that follow from a failure.
-    pub fn handle(&mut self, event: Event, now: Timestamp, chance: f64) -> Told {
-        let mut told = Told::default();
+    pub fn handle(&mut self, event: Event, now: Timestamp, chance: f64) -> EventOutcome {
+        let mut told = EventOutcome::default();
         match event {
             Event::Accepted(journalled) => self.accept(journalled, now, &mut told),
             Event::Ended(target) => self.end(target),
@@ -76,7 +76,7 @@ impl Targets {
         told
     }
 
-    fn accept(&mut self, journalled: Journalled, now: Timestamp, told: &mut Told) {
+    fn accept(&mut self, journalled: Journalled, now: Timestamp, told: &mut EventOutcome) {
         let id = journalled.assignment.target;
         self.claims_have_changed = true;
         // The new ones are held before the old ones are let go: what both have stays.
@@ -107,7 +107,7 @@ impl Targets {
         }
     }
 
-    fn record(&mut self, step: &Step, answer: Answer, now: Timestamp, chance: f64, told: &mut Told) {
+    fn record(&mut self, step: &Step, answer: Answer, now: Timestamp, chance: f64, told: &mut EventOutcome) {
         let Some(target) = self.by_id.get_mut(&step.target) else { return };
         let given_to = match (&step.act, &answer.finding) {
             (&Act::Give { to, .. }, Finding::Released) if !self.claims.has(to, &step.key) => Some(to),
@@ -125,7 +125,7 @@ impl Targets {
     }
 
     /// Goes to the target that the object is known by, and to the one that its label names: anybody may edit a label.
-    fn see(&mut self, object_event: &ObjectEvent, now: Timestamp, told: &mut Told) {
+    fn see(&mut self, object_event: &ObjectEvent, now: Timestamp, told: &mut EventOutcome) {
         let labelled = object_event.target.parse().map(TargetId::new).ok();
         for (id, target) in &mut self.by_id {
             if Some(*id) == labelled || target.follows(object_event.uid) {
@@ -224,7 +224,7 @@ impl Targets {
     }
 }
 
-impl Told {
+impl EventOutcome {
     fn learn(&mut self, target: TargetId, Learned { applied, gone }: Learned) {
         if !(applied.is_empty() && gone.is_empty()) {
             self.updates.push(InventoryUpdate { target, applied, gone });

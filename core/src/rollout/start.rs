@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(given(Some(7), Some(4)), Some(render(4)), "it says what others get, too");
         assert_eq!(given(Some(7), None), Some(render(3)), "and not what was given up");
         assert_eq!(given(Some(3), None), Some(render(2)), "nor what came after it");
-        assert_eq!(given(Some(2), None), None, "nothing is left of before");
+        assert_eq!(given(Some(2), None), None, "nothing is left of what came earlier");
         assert_eq!(given(None, None), Some(render(7)), "nothing was given up");
     }
 

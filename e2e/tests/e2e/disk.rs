@@ -1,4 +1,4 @@
-//! The disk of a hub's mirrors is full: nothing new is fetched, all else goes on, and nobody has to mend anything.
+//! The disk of a hub's mirrors is full: nothing new is fetched, all else goes on, and nobody has to repair anything.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,5 @@
-//! A render of before that clusters run while what is wanted now goes to nobody: the newest commit does not render, or its rollout
-//! was given up. Whoever joined or was relabelled since is to run what the others run, with values of its own.
+//! An earlier render that clusters run while what is wanted now goes to nobody: the newest commit does not render, or
+//! its rollout was given up. Whoever joined or was relabelled since is to run what the others run, with values of its own.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

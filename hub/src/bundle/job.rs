@@ -13,7 +13,7 @@ use bellwether_render::{MadeBy, Manifests, Marks, Plan, Recipe, VERSION, made_by
 use jiff::SignedDuration;
 
 use super::error::BundleError;
-use super::sources::{Asked, RepoFiles, Sources};
+use super::sources::{RepoFiles, RequestedSources, Sources};
 use super::variants::{Lacking, Made};
 use super::{bounds, frozen};
 use crate::Hub;
@@ -70,7 +70,7 @@ pub(super) struct Job<'a> {
     /// What is known of other repos.
     pub(super) sources: Arc<Sources>,
     /// Which of them are needed.
-    pub(super) asked: Arc<Asked>,
+    pub(super) asked: Arc<RequestedSources>,
 }
 
 impl Job<'_> {

@@ -28,7 +28,7 @@ use crate::work::actors;
 use crate::work::change::Change;
 use crate::work::subjects;
 
-/// Between tries: it does not mend itself, but somebody may have mended the database.
+/// Between tries: it does not repair itself, but somebody may have repaired the database.
 const BACKOFF: Backoff =
     Backoff { first: Duration::from_mins(5), longest: Duration::from_hours(1), jitter: Jitter::None };
 /// Renders that are made anew in one try, the newest first: more than a target's clusters run at once.
@@ -56,7 +56,7 @@ pub(super) async fn find(hub: &Hub, target: &Target) -> Result<Option<Broken>, S
 
 /// Makes anew what is lost still, if that is due, and tells the clusters of what is whole again. The target says what
 /// cannot be made. `before` is what was lost before the target rendered.
-pub(super) async fn mend(hub: &Hub, target: &Target, before: &Broken) -> Result<(), StoreError> {
+pub(super) async fn repair(hub: &Hub, target: &Target, before: &Broken) -> Result<(), StoreError> {
     let mut db = hub.pool.acquire().await?;
     let Some(lost) = store::lost::find(&mut db, target.id).await? else { return Ok(()) };
     let mut broken = Broken::find(&mut db, target).await?;
@@ -70,7 +70,7 @@ pub(super) async fn mend(hub: &Hub, target: &Target, before: &Broken) -> Result<
     }
     let now = clock::now();
     let mut change = Change::begin(&hub.pool, &hub.signals).await?;
-    change.tell(Stage::Link, &before.list_mended(&broken), now, None).await?;
+    change.tell(Stage::Link, &before.list_repaired(&broken), now, None).await?;
     if broken.bundles.is_empty() {
         store::lost::delete(&mut change, target.id).await?;
     } else if let Some(why) = why {
@@ -151,9 +151,9 @@ impl Broken {
     }
 
     /// Clusters whose bundle was broken, and is not any more.
-    fn list_mended(&self, now: &Self) -> Vec<uuid::Uuid> {
-        let is_mended = |digest: &Digest| !now.bundles.contains(digest);
-        self.runs.iter().filter(|(_, (digest, _))| is_mended(digest)).map(|(cluster, _)| cluster.as_uuid()).collect()
+    fn list_repaired(&self, now: &Self) -> Vec<uuid::Uuid> {
+        let is_repaired = |digest: &Digest| !now.bundles.contains(digest);
+        self.runs.iter().filter(|(_, (digest, _))| is_repaired(digest)).map(|(cluster, _)| cluster.as_uuid()).collect()
     }
 
     /// Says why some of it cannot be made.

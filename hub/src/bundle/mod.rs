@@ -120,7 +120,7 @@ async fn attempt(hub: &Hub, item: &QueueItem, longest: Duration) -> Result<Progr
     let lost = lost::find(hub, &target).await?;
     let progress = Box::pin(render(hub, item, target.clone(), longest)).await?;
     if let Some(lost) = lost {
-        lost::mend(hub, &target, &lost).await?;
+        lost::repair(hub, &target, &lost).await?;
     }
     Ok(progress)
 }

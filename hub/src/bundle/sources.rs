@@ -317,7 +317,7 @@ pub(super) struct RepoFiles {
     own: CommitFiles,
     mirrors: Arc<Mirrors>,
     sources: Arc<Sources>,
-    asked: Arc<Asked>,
+    asked: Arc<RequestedSources>,
     mounted: Mutex<BTreeMap<String, Arc<Mounted>>>,
 }
 
@@ -329,9 +329,9 @@ struct Mounted {
 
 /// Sources that a render asked for.
 #[derive(Debug, Default)]
-pub(super) struct Asked(Mutex<BTreeSet<Source>>);
+pub(super) struct RequestedSources(Mutex<BTreeSet<Source>>);
 
-impl Asked {
+impl RequestedSources {
     fn add(&self, source: &Source) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(source.clone());
     }
@@ -350,7 +350,12 @@ impl Asked {
 }
 
 impl RepoFiles {
-    pub(super) fn new(mirrors: Arc<Mirrors>, own: CommitFiles, sources: Arc<Sources>, asked: Arc<Asked>) -> Self {
+    pub(super) fn new(
+        mirrors: Arc<Mirrors>,
+        own: CommitFiles,
+        sources: Arc<Sources>,
+        asked: Arc<RequestedSources>,
+    ) -> Self {
         Self { own, mirrors, sources, asked, mounted: Mutex::default() }
     }
 

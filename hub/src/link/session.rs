@@ -322,7 +322,7 @@ impl AgentStream {
     }
 }
 
-/// Until a cluster is told again what it was not told for the lack of an object, if nobody mends it before.
+/// Until a cluster is told again what it was not told for the lack of an object, if nobody repairs it before.
 const MISSING_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Whoever renders these targets makes their bundles whole, or says at them that it cannot be done: told once, whichever

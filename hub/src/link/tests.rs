@@ -729,7 +729,7 @@ async fn a_cluster_that_two_agents_claim_is_not_heard_whatever_they_say(pool: Po
     let mut db = hub.pool.acquire().await.expect("a connection");
     store::installation::mark_hub_heartbeat(&mut db, hub.id, std::time::Duration::from_mins(10))
         .await
-        .expect("it beats");
+        .expect("a heartbeat is written");
     let cluster = register(&hub, "c1").await;
     let newest = "select session from sessions";
     let catch_up = async |db: &mut store::Connection| {

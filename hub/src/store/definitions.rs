@@ -148,7 +148,7 @@ pub(crate) async fn delete_unseen(db: &mut Connection, before: Timestamp, limit:
 }
 
 /// What is known of a cluster's definitions.
-pub(crate) struct Told {
+pub(crate) struct KnownDefinitions {
     pub(crate) list: Definitions,
     pub(crate) at: Timestamp,
     /// Those of which there is more than a digest.
@@ -156,7 +156,7 @@ pub(crate) struct Told {
 }
 
 /// `None`: its agent has told nothing.
-pub(crate) async fn find_told(db: &mut Connection, cluster: ClusterId) -> Result<Option<Told>, StoreError> {
+pub(crate) async fn find_told(db: &mut Connection, cluster: ClusterId) -> Result<Option<KnownDefinitions>, StoreError> {
     let row = sqlx::query!(
         r#"
         select l.listing, s.definitions_at as "at!",
@@ -174,7 +174,7 @@ pub(crate) async fn find_told(db: &mut Connection, cluster: ClusterId) -> Result
     let unreadable = |_| StoreError::Unreadable { table: "definition_lists", column: "listing" };
     let list = Definitions::parse(&row.listing).map_err(unreadable)?;
     let stored = row.stored.iter().map(|digest| super::digest(digest, "definitions")).collect::<Result<_, _>>()?;
-    Ok(Some(Told { list, at: from_sql(row.at), stored }))
+    Ok(Some(KnownDefinitions { list, at: from_sql(row.at), stored }))
 }
 
 /// Packed by a hub.

@@ -467,7 +467,7 @@ mod tests {
                            between interval '4 minutes' and interval '6 minutes' from presences";
         assert!(ask_raw(db, away).await.expect("read"), "it is there, and has not been heard since");
         mark_caught_up(db, &[(cluster, SessionNumber::new(1))], at(21)).await.expect("written");
-        assert!(ask_raw(db, away).await.expect("read"), "that is a stream of before");
+        assert!(ask_raw(db, away).await.expect("read"), "that is an earlier stream");
 
         mark_caught_up(db, &[(cluster, SessionNumber::new(2))], at(21)).await.expect("written");
         let back = "select is_heard and since - (select min(created_at) from clusters) > interval '20 minutes'

@@ -399,7 +399,7 @@ mod tests {
             due.into_iter().map(|item| (item.key, item.rows.len())).collect::<Vec<_>>()
         };
 
-        assert_eq!(at(30).await, [(other, 1)], "the timer of before is gone");
+        assert_eq!(at(30).await, [(other, 1)], "the earlier timer is gone");
         assert_eq!(at(90).await, [(other, 1), (key, 2)], "the signal is there");
     }
 

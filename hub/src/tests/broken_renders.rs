@@ -136,7 +136,7 @@ async fn who_joins_while_the_newest_commit_does_not_render_gets_what_it_would_ha
     let given = scene.listing(newcomer).await["one"].assignment.digest;
     assert_ne!(given, before, "with its own name");
     assert_eq!(scene.listing(scene.clusters[0]).await["one"].assignment.digest, before);
-    scene.push(&[("one/a.yaml", NAMED), ("one/README.md", "mended")]).await;
+    scene.push(&[("one/a.yaml", NAMED), ("one/README.md", "fixed")]).await;
     scene.reconcile(Stage::Bundle).await;
     scene.reconcile(Stage::Rollout).await;
     assert_eq!(scene.listing(newcomer).await["one"].assignment.digest, given, "as the next commit has it");

@@ -30,7 +30,7 @@ async fn a_commit_that_a_hub_sees_whose_clock_is_behind_is_the_newest_and_is_see
     scene.tell(Stage::Source, scene.repo.as_uuid()).await;
     scene.reconcile(Stage::Source).await;
 
-    assert_ne!(scene.listings().await, before, "the commit of before was taken for the newest");
+    assert_ne!(scene.listings().await, before, "the earlier commit was taken for the newest");
     assert_eq!(scene.counts().await["revisions"], 2);
 }
 

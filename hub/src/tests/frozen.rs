@@ -149,7 +149,7 @@ async fn another_word_makes_other_values_and_who_goes_back_gets_those_of_before(
     assert!(after != before && changed["password"] != secret["password"] && changed["id"] != secret["id"]);
 
     assert_eq!(scene.roll_back_to(first).await, "done");
-    assert_eq!(scene.runs(scene.clusters[0]).await, Some(before), "the bundle of before");
+    assert_eq!(scene.runs(scene.clusters[0]).await, Some(before), "the earlier bundle");
 
     scene.freeze("one", json!("freeze")).await;
     scene.render().await;

@@ -431,14 +431,14 @@ const LARGE: [&str; 6] = ["assignments", "reports", "rollout_clusters", "rollout
 const EITHER: &str = "rollout_clusters_open_idx|rollout_clusters_unsettled_idx";
 
 /// A statement that is asked often, with arguments as they come.
-struct Asked {
+struct FrequentQuery {
     words: &'static [&'static str],
     arguments: Vec<String>,
     /// At least these are used; of `a|b` one.
     indexes: &'static [&'static str],
 }
 
-impl Asked {
+impl FrequentQuery {
     fn new(words: &'static [&'static str], arguments: &[String], indexes: &'static [&'static str]) -> Self {
         Self { words, arguments: arguments.to_vec(), indexes }
     }
@@ -570,7 +570,7 @@ async fn what_is_asked_often_is_found_by_index(pool: Pool) {
     let fleet = Fleet::small(&pool).await;
     store::execute_raw(&pool, SOME_ARE_AWAITED).await.expect("it is written");
     store::execute_raw(&pool, "analyze awaited").await.expect("it is read");
-    let asked = Asked::list(fleet.hub.project.id.as_uuid());
+    let asked = FrequentQuery::list(fleet.hub.project.id.as_uuid());
     let mut db = store::begin(&pool).await.expect("a transaction");
 
     let mut faults = Vec::new();

@@ -73,7 +73,7 @@ async fn a_target_whose_object_is_not_stored_waits_alone_and_its_bundle_is_made_
     assert_eq!((first.complete, names(&first).len(), first.unchanged.len()), (true, 1, 0));
     await_true(&mut db, "select is_heard from presences join sessions using (cluster_id) where session > 1000").await;
 
-    // The bundle stage was asked to mend it, and the stream to ask again.
+    // The bundle stage was asked to repair it, and the stream to ask again.
     assert_eq!(scene.reconcile(Stage::Bundle).await.len(), 1);
     assert_eq!(scene.counts().await["objects"], 2);
     assert!(scene.is_so(SOON).await, "its cluster does not wait until it asks again");

@@ -35,7 +35,7 @@ pub(super) fn strategy(on_failure: &str) -> serde_json::Value {
 /// Of a failure that only another revision fixes.
 pub(super) fn failed_line() -> ObjectLine {
     let line = json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": "default", "name": "one",
-                      "outcome": "rejected", "verdict": "failed", "message": "it is wrong", "hint": "mend it"});
+                      "outcome": "rejected", "verdict": "failed", "message": "it is wrong", "hint": "fix it"});
     serde_json::from_value(line).expect("a line")
 }
 
@@ -217,7 +217,7 @@ async fn the_reason_of_a_failure_says_what_a_person_can_do(pool: Pool) {
     let rollout = scene.rollouts().await.remove(0);
     let mut db = scene.hub.pool.acquire().await.expect("a connection");
     let members = store::rollouts::list_members(&mut db, rollout.id, Which::default(), clock::now()).await;
-    assert_eq!(members.expect("they are read")[0].member.reason, "it is wrong; mend it");
+    assert_eq!(members.expect("they are read")[0].member.reason, "it is wrong; fix it");
 }
 
 #[crate::store::database_test(migrations = "../migrations")]

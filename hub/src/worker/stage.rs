@@ -309,7 +309,7 @@ async fn wait(hub: &Hub, stage: Stage, pause: Duration, stop: &CancellationToken
 fn log_failure(stage: Stage, subject: Option<Uuid>, error: &StoreError) {
     let subject = subject.map(tracing::field::display);
     let error_text = crate::chain(error);
-    // A fault of ours, which nothing but another version mends.
+    // A fault of ours, which nothing but another version fixes.
     if matches!(error, StoreError::BrokeDown) {
         tracing::error!(stage = stage.as_str(), subject, error = %error_text, "a reconcile broke down");
     } else {
@@ -687,7 +687,7 @@ mod tests {
             backoff.note_failure(&item, Duration::ZERO, None);
         }
 
-        // What machines say comes all the time, and mends nothing.
+        // What machines say comes all the time, and fixes nothing.
         tell(&hub, Stage::Bundle, &[key], None).await;
         backoff.failed.get_mut(&key).expect("it failed").at_least_until = Instant::now();
         assert!(list(&backoff.waiting()).await.is_empty());

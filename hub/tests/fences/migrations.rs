@@ -109,7 +109,7 @@ fn migrations() -> Vec<(u32, String, String)> {
     all
 }
 
-/// What hurts a hub of before, of tables that the migration does not make itself.
+/// What hurts an earlier version of the hub, of tables that the migration does not make itself.
 fn faults(text: &str) -> Vec<String> {
     let statements = statements(text);
     let made: Vec<_> = statements.iter().filter_map(|one| made_by(&one.words)).collect();

@@ -10,7 +10,7 @@ use super::source::{FromGit, Moving, is_argo};
 use super::{Application, Argo};
 use crate::draft::{Draft, Theirs};
 use crate::gather::find;
-use crate::made::Asked;
+use crate::made::RenderRequest;
 use crate::paths::{join, normal};
 use crate::report::Effect;
 use crate::text::{as_template, has_mark, to_template};
@@ -69,7 +69,7 @@ impl<F: Files> Argo<'_, F> {
             asked.insert("values".to_owned(), to_template(&values, draft.fills()));
         }
         if files.is_some() {
-            let theirs = Asked {
+            let theirs = RenderRequest {
                 repo: draft.repo.clone(),
                 folder: draft.path.clone(),
                 render: json!({"kind": "helm", "helm": theirs}),

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::fields::GENERATORS;
 use super::template::{Language, UNKNOWN, as_text, fill, find_flat};
 use crate::gather::find;
-use crate::globs::{Glob, Reach};
+use crate::globs::{Glob, WildcardScope};
 use crate::paths::{folder_of, is_within, join, last_of};
 use crate::text::{as_name, mark};
 
@@ -146,7 +146,7 @@ impl<F: Files> Generating<'_, F> {
         if let Some(rules) = find(settings, &["directories"]) {
             let mut folders = Vec::new();
             list(&*files, "", &mut folders, &mut Vec::new());
-            for folder in folders.iter().filter(is_meant(rules, Reach::Part)) {
+            for folder in folders.iter().filter(is_meant(rules, WildcardScope::Segment)) {
                 let mut params = Map::new();
                 self.add_path(&mut params, &prefix, folder, None);
                 self.add_values(settings, &mut params, field);
@@ -156,7 +156,7 @@ impl<F: Files> Generating<'_, F> {
         if let Some(rules) = find(settings, &["files"]) {
             let mut paths = Vec::new();
             list(&*files, "", &mut Vec::new(), &mut paths);
-            for path in paths.iter().filter(is_meant(rules, Reach::Path)) {
+            for path in paths.iter().filter(is_meant(rules, WildcardScope::Path)) {
                 for mut params in self.params_of(&*files, path, field) {
                     self.add_path(&mut params, &prefix, folder_of(path), Some(last_of(path)));
                     self.add_values(settings, &mut params, field);
@@ -303,9 +303,9 @@ fn both(a: Option<Value>, b: Option<Value>) -> Option<Value> {
 }
 
 /// Some pattern means it, and none that excludes does.
-fn is_meant(rules: &Value, reach: Reach) -> impl Fn(&&String) -> bool + use<> {
+fn is_meant(rules: &Value, scope: WildcardScope) -> impl Fn(&&String) -> bool + use<> {
     let rules = rules.as_array().into_iter().flatten();
-    let glob = |rule: &Value| Some((rule["exclude"] == true, Glob::new(rule["path"].as_str()?, reach)));
+    let glob = |rule: &Value| Some((rule["exclude"] == true, Glob::new(rule["path"].as_str()?, scope)));
     let (out, into): (Vec<_>, Vec<_>) = rules.filter_map(glob).partition(|(is_excluded, _)| *is_excluded);
     let any = |globs: &[(bool, Glob)], path: &str| globs.iter().any(|(_, glob)| glob.matches(path));
     move |path: &&String| any(&into, path) && !any(&out, path)

@@ -11,9 +11,9 @@ use super::{Application, Argo, GROUP, KINDS, LEFT_OUT};
 use crate::draft::{Draft, OverlayDraft, Theirs};
 use crate::flux::chart_ref;
 use crate::gather::{Object, find};
-use crate::globs::{Glob, Reach};
+use crate::globs::{Glob, WildcardScope};
 use crate::kustomization::{Additions, Folder, Under, look_at, merged};
-use crate::made::{Asked, Given, Made, NotMade, render};
+use crate::made::{Given, Made, NotMade, RenderRequest, render};
 use crate::paths::{folder_of, last_of, normal};
 use crate::report::Effect;
 use crate::text::{has_mark, to_template};
@@ -148,7 +148,7 @@ impl<F: Files> Argo<'_, F> {
         }
         let mut without = Vec::new();
         if files.is_some() {
-            let asked = Asked {
+            let asked = RenderRequest {
                 repo: draft.repo.clone(),
                 folder: draft.path.clone(),
                 render: json!({"kind": "kustomize"}),
@@ -180,7 +180,7 @@ impl<F: Files> Argo<'_, F> {
         let pattern = |field: &str| {
             let pattern =
                 find(source, &["directory", field]).and_then(Value::as_str).filter(|text| !text.is_empty())?;
-            Some(Glob::new(pattern, Reach::Path))
+            Some(Glob::new(pattern, WildcardScope::Path))
         };
         let (include, exclude) = (pattern("include"), pattern("exclude"));
         let Some(files) = files else {
@@ -217,7 +217,7 @@ impl<F: Files> Argo<'_, F> {
                 && !exclude.as_ref().is_some_and(|pattern| pattern.matches(below))
         };
         let taken: BTreeSet<String> = all.iter().filter(is_taken).cloned().collect();
-        let asked = Asked {
+        let asked = RenderRequest {
             repo: draft.repo.clone(),
             folder: draft.path.clone(),
             render: json!({"kind": "plain"}),
@@ -276,7 +276,7 @@ impl<F: Files> Argo<'_, F> {
     }
 
     /// What it deploys now, and what is to be said of that.
-    pub(super) fn made(&mut self, application: &Application, asked: &Asked) -> Option<Made> {
+    pub(super) fn made(&mut self, application: &Application, asked: &RenderRequest) -> Option<Made> {
         let own = self.collected.own.clone();
         let made = match render(self.workspace, own.as_deref(), asked, &Given::Nothing) {
             Ok(made) => made,

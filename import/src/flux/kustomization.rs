@@ -13,7 +13,7 @@ use crate::draft::{Draft, OverlayDraft, Theirs, how_to_label, selector};
 use crate::flux::sources::Origin;
 use crate::gather::{Object, find};
 use crate::kustomization::{Additions, Folder, Under, listed_by_flux, look_at, merged};
-use crate::made::{Asked, Given, NotMade, render};
+use crate::made::{Given, NotMade, RenderRequest, render};
 use crate::paths::join;
 use crate::report::{Entry, Remark};
 use crate::text::{fill, has_mark, mark, marked, typed};
@@ -35,7 +35,7 @@ pub(crate) struct Built {
     /// What is to be said of text that is a variable here.
     taken: Option<String>,
     /// How it was asked for.
-    asked: Option<Asked>,
+    asked: Option<RenderRequest>,
     /// What Flux lists where there is no kustomization.
     resources: Vec<String>,
 }
@@ -215,7 +215,7 @@ impl<F: Files> Flux<'_, F> {
         if from.is_own && self.collected.own.is_none() {
             self.collected.own = Some(from.repo.clone());
         }
-        let mut asked = Asked {
+        let mut asked = RenderRequest {
             repo: from.repo.clone(),
             changes: Changes::with(&file, &merged(&content, &additions)),
             folder: path,
@@ -224,8 +224,8 @@ impl<F: Files> Flux<'_, F> {
             namespace: None,
         };
         let variables = self.variables(object, inherited, &mut object.entry());
-        let render = |asked: &Asked, given: &Given<'_>| render(self.workspace, own.as_deref(), asked, given);
-        let with = |asked: &Asked| match &variables.values {
+        let render = |asked: &RenderRequest, given: &Given<'_>| render(self.workspace, own.as_deref(), asked, given);
+        let with = |asked: &RenderRequest| match &variables.values {
             None => render(asked, &Given::Nothing),
             Some(values) => {
                 let is_known = |name: &str| variables.is_open || values.contains_key(name);
@@ -242,7 +242,7 @@ impl<F: Files> Flux<'_, F> {
         let mut made = with(&asked);
         if made.is_err() {
             // What names no namespace is applied to the one that a client has without being told.
-            let placed = Asked { namespace: Some("default".to_owned()), ..asked.clone() };
+            let placed = RenderRequest { namespace: Some("default".to_owned()), ..asked.clone() };
             if let Ok(again) = with(&placed) {
                 (made, asked) = (Ok(again), placed);
             }

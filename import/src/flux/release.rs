@@ -12,7 +12,7 @@ use crate::audit::audit;
 use crate::draft::{Draft, Home, OverlayDraft, Theirs, namespace};
 use crate::gather::{Object, find};
 use crate::kustomization::{Additions, Folder, Under, look_at};
-use crate::made::Asked;
+use crate::made::RenderRequest;
 use crate::paths::{join, normal};
 use crate::report::{Entry, Remark};
 use crate::text::{as_template, fill, fill_text, mark, marked, to_template, typed};
@@ -191,7 +191,7 @@ impl<F: Files> Flux<'_, F> {
         let mut helm = helm.clone();
         // Of what it has no parameters for nothing is filled in, but for what says something of the cluster.
         given.settings.add_to(&mut helm, |value| as_template(&fill_text(value, &find_value), Fills::ClustersOwn));
-        let mut asked = Asked {
+        let mut asked = RenderRequest {
             repo: chart.from.repo.clone(),
             folder: chart.path.clone(),
             render: json!({"kind": "helm", "helm": helm}),

@@ -8,7 +8,7 @@ use bellwether_core::api::{
     ClusterApis, ClusterDefinition, ClusterDefinitions, ClusterDocument, ClusterPhase, List, NamedDefinition,
 };
 use bellwether_core::apis::Apis;
-use bellwether_validate::{Served, Told, Version};
+use bellwether_validate::{LiveDefinition, Served, Version};
 use jiff::Timestamp;
 
 use super::super::{ALL, Context};
@@ -84,7 +84,7 @@ pub(super) async fn ask_told(
     context: &Context,
     clusters: &[Name],
     groups: &BTreeSet<String>,
-) -> anyhow::Result<Vec<Told>> {
+) -> anyhow::Result<Vec<LiveDefinition>> {
     let mut wanted: BTreeMap<Digest, Wanted> = BTreeMap::new();
     for cluster in clusters.iter().filter(|_| !groups.is_empty()) {
         let all = Route::named("clusters", cluster).then("definitions");
@@ -122,7 +122,7 @@ pub(super) async fn ask_told(
         match context.client.fetch::<ClusterDefinition>(&route).await {
             Ok(Answer { document, .. }) => {
                 let definition = serde_json::from_str(document.definition.get())?;
-                told.extend(Told::new(clusters, &definition));
+                told.extend(LiveDefinition::new(clusters, &definition));
             }
             Err(RequestError::NotFound(failure)) => note(&failure.to_string()),
             Err(error) => return Err(error.into()),

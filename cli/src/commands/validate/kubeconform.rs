@@ -26,10 +26,10 @@ const LAYOUT: &str =
 static FIELD: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\{\{\s*\.(\w+)\s*\}\}").expect("the pattern is a constant"));
 
-/// What it was asked.
+/// What it was given: its flags, and files.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of kubeconform")]
-struct Asked {
+struct KubeconformArgs {
     files: Vec<String>,
     ignored: Vec<Regex>,
     ignore_missing_schemas: bool,
@@ -52,7 +52,7 @@ pub(super) fn run(arguments: &[String]) -> anyhow::Result<Exit> {
         print(&text)?;
         return Ok(Exit::Done);
     }
-    let asked = Asked::parse(arguments).map_err(wrong)?;
+    let asked = KubeconformArgs::parse(arguments).map_err(wrong)?;
     let judge = Judge::new(&asked).map_err(wrong)?;
     let mut results = Vec::new();
     let is_stdin = asked.files.is_empty() || asked.files == ["-"];
@@ -88,7 +88,7 @@ fn asked_for_text(arguments: &[String]) -> Option<String> {
     is_one_of(&["v"]).then(|| format!("bellwether {}", env!("CARGO_PKG_VERSION")))
 }
 
-impl Asked {
+impl KubeconformArgs {
     fn parse(arguments: &[String]) -> Result<Self, Failure> {
         let mut asked = Self {
             files: Vec::new(),
@@ -181,7 +181,7 @@ impl Asked {
 }
 
 /// Files as they are named, and those of folders.
-fn listed(asked: &Asked) -> Result<Vec<String>, Failure> {
+fn listed(asked: &KubeconformArgs) -> Result<Vec<String>, Failure> {
     let mut files = Vec::new();
     for path in &asked.files {
         if Path::new(path).is_dir() {
@@ -262,13 +262,13 @@ enum Location {
 }
 
 struct Judge<'a> {
-    asked: &'a Asked,
+    asked: &'a KubeconformArgs,
     locations: Vec<Location>,
     structural: Structural,
 }
 
 impl<'a> Judge<'a> {
-    fn new(asked: &'a Asked) -> Result<Self, Failure> {
+    fn new(asked: &'a KubeconformArgs) -> Result<Self, Failure> {
         let carried = || {
             let version = if asked.version == "master" { Some(Version::newest()) } else { asked.version.parse().ok() };
             Location::Carried(version.map(|version| Box::new(Schemas::load(version))))
@@ -424,7 +424,7 @@ impl<'a> Judge<'a> {
 }
 
 struct Report<'a> {
-    asked: &'a Asked,
+    asked: &'a KubeconformArgs,
     results: &'a [Outcome],
     is_stdin: bool,
 }

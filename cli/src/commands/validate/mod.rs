@@ -24,7 +24,7 @@ use bellwether_validate::{
 
 use self::clusters::AskedCluster;
 use self::progress::Bar;
-use self::render::{Asked, Covered, Rendering};
+use self::render::{Covered, RenderRequest, Rendering};
 use super::Context;
 use crate::args::{Format, ValidateArgs, engine};
 use crate::failure::{Exit, Failure, unless_unread};
@@ -284,7 +284,7 @@ impl Run<'_> {
         let has_target = |folder: &FoundFolder| asked.iter().any(|asked| asked.folder == folder.path());
         let others: Vec<_> = folders.iter().filter(|folder| !has_target(folder)).collect();
         for folder in others {
-            asked.extend(Asked::of_folder(folder, &self.place.root));
+            asked.extend(RenderRequest::of_folder(folder, &self.place.root));
         }
         let mut covered = Vec::new();
         for (index, one) in asked.iter().enumerate() {
@@ -317,7 +317,7 @@ impl Run<'_> {
         };
         for folder in included {
             if !is_read(&folder, covered) {
-                for asked in Asked::of_folder(&FoundFolder::Kustomization(folder), &root) {
+                for asked in RenderRequest::of_folder(&FoundFolder::Kustomization(folder), &root) {
                     covered.push(self.render(&asked)?);
                 }
             }
@@ -382,7 +382,7 @@ impl Run<'_> {
     }
 
     /// Bellwether's documents; the Targets among them whose folder is here are rendered.
-    fn own(&mut self, own: &[Written], arguments: &ValidateArgs) -> Vec<Asked> {
+    fn own(&mut self, own: &[Written], arguments: &ValidateArgs) -> Vec<RenderRequest> {
         let read = self.own_documents(own);
         let repo = Repo { name: arguments.repo.as_ref().map(ToString::to_string).or_else(|| self.repo_of(&read)) };
         let mut asked = Vec::new();
@@ -392,7 +392,7 @@ impl Run<'_> {
                 Ok(()) if !spec.render.sources().is_empty() => {
                     self.skip(&one.file, &format!("Target `{name}`: it is rendered from other repos, too"));
                 }
-                Ok(()) => asked.extend(Asked::of_target(&name, &spec, &self.place.root)),
+                Ok(()) => asked.extend(RenderRequest::of_target(&name, &spec, &self.place.root)),
                 Err(reason) => self.skip(&one.file, &format!("Target `{name}`: {reason}")),
             }
         }
@@ -467,7 +467,7 @@ impl Run<'_> {
     }
 
     /// For each version of Kubernetes that is asked for, if the first turns out to count: a chart may ask which it is.
-    fn render(&mut self, asked: &Asked) -> Result<Covered, Failure> {
+    fn render(&mut self, asked: &RenderRequest) -> Result<Covered, Failure> {
         let mut covered = Covered::default();
         let mut made: Vec<(Vec<Version>, Rendering)> = Vec::new();
         for version in self.versions.iter().copied() {

@@ -35,7 +35,7 @@ const CI_VALUES: &str = "-values.yaml";
 
 /// Something that is rendered.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RenderRequest {
     pub(super) kind: &'static str,
     pub(super) folder: String,
     /// Of a Target, or of a file of values.
@@ -49,7 +49,7 @@ pub(super) struct Asked {
     knows_parameters: bool,
 }
 
-impl Asked {
+impl RenderRequest {
     /// A chart that has values to be tried with is rendered with each.
     pub(super) fn of_folder(folder: &FoundFolder, root: &Path) -> Vec<Self> {
         let plain = |kind: &'static str, name: Option<String>, options: RenderOptions| Self {
@@ -224,7 +224,12 @@ impl Rendering {
 }
 
 /// An error only when nothing can be rendered at all, as without an engine.
-pub(super) fn render(engines: &Engines, place: &Place, asked: &Asked, version: Version) -> Result<Rendering, Failure> {
+pub(super) fn render(
+    engines: &Engines,
+    place: &Place,
+    asked: &RenderRequest,
+    version: Version,
+) -> Result<Rendering, Failure> {
     let Tried { result, mut covered, minds_version } = try_render(engines, place, asked, version);
     if asked.is_chart(&place.root) {
         let values = asked.options.helm.as_ref().map(|helm| helm.values_files.as_slice()).unwrap_or_default();
@@ -258,7 +263,7 @@ struct Tried {
     minds_version: bool,
 }
 
-fn try_render(engines: &Engines, place: &Place, asked: &Asked, version: Version) -> Tried {
+fn try_render(engines: &Engines, place: &Place, asked: &RenderRequest, version: Version) -> Tried {
     // What nobody can say the inputs of has at least all that is below it.
     let whole = || Covered::below(asked.folder.clone());
     let files = RepoFolders::new(place.root.clone(), BTreeMap::new());
@@ -292,7 +297,7 @@ fn facts_of(version: Version) -> BTreeMap<String, String> {
 }
 
 /// Each variable that may have a value elsewhere stands for itself.
-fn fill(manifests: &Manifests<RepoFolders>, asked: &Asked, facts: &BTreeMap<String, String>) -> Rendered {
+fn fill(manifests: &Manifests<RepoFolders>, asked: &RenderRequest, facts: &BTreeMap<String, String>) -> Rendered {
     let recipe = Recipe { marks: None, namespace: Some(asked.namespace().to_owned()), agents: BTreeSet::new() };
     let name: Name = "cluster".parse().expect("it is a name");
     let (mut labels, mut unknown) = (asked.labels.clone(), BTreeMap::new());
@@ -336,7 +341,7 @@ struct Sources {
 type Written = (String, usize, Arc<Node>);
 
 impl Sources {
-    fn read(place: &Place, covered: &Covered, asked: &Asked) -> Self {
+    fn read(place: &Place, covered: &Covered, asked: &RenderRequest) -> Self {
         let mut written: BTreeMap<_, Vec<_>> = BTreeMap::new();
         let mut files: Vec<String> = covered.files.iter().cloned().collect();
         if asked.kind != "helm" {
@@ -366,7 +371,7 @@ impl Sources {
     }
 }
 
-fn made(object: &RenderedObject, sources: &Sources, place: &Place, asked: &Asked) -> Result<Object, Failure> {
+fn made(object: &RenderedObject, sources: &Sources, place: &Place, asked: &RenderRequest) -> Result<Object, Failure> {
     let unread = |error: yaml::YamlError| Failure::new(format!("what was rendered cannot be read: {error}"));
     let documents = yaml::read(&object.key.to_string(), &object.body).map_err(unread)?;
     let Some(document) = documents.into_iter().next() else {
@@ -385,7 +390,7 @@ fn made(object: &RenderedObject, sources: &Sources, place: &Place, asked: &Asked
 }
 
 /// What to look at when no file of its own is known.
-pub(super) fn file_of(place: &Place, asked: &Asked) -> String {
+pub(super) fn file_of(place: &Place, asked: &RenderRequest) -> String {
     let chart = if asked.folder.is_empty() { "Chart.yaml".to_owned() } else { format!("{}/Chart.yaml", asked.folder) };
     kustomization_of(&place.root, &asked.folder)
         .or_else(|| place.root.join(&chart).is_file().then_some(chart))
@@ -393,7 +398,7 @@ pub(super) fn file_of(place: &Place, asked: &Asked) -> String {
 }
 
 /// What is wrong, without the place that stands before it already. An object that an engine made was written somewhere else.
-fn sentence(place: &Place, asked: &Asked, error: &RenderError, covered: &Covered) -> String {
+fn sentence(place: &Place, asked: &RenderRequest, error: &RenderError, covered: &Covered) -> String {
     let message = error.to_string();
     let Some(rest) = error.file().and_then(|file| message.strip_prefix(file)) else { return message };
     let Some(object) = error.object() else {
@@ -415,7 +420,7 @@ fn sentence(place: &Place, asked: &Asked, error: &RenderError, covered: &Covered
     }
 }
 
-fn refused(place: &Place, asked: &Asked, error: RenderFailure<Failure>, covered: &Covered) -> Finding {
+fn refused(place: &Place, asked: &RenderRequest, error: RenderFailure<Failure>, covered: &Covered) -> Finding {
     let whole = |message: String| Finding {
         severity: Severity::Error,
         code: "file_unreadable".to_owned(),

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::claim::{Claim, Host, Proof};
-use super::told::{Now, Told, delivery_in, read};
+use super::told::{Now, WebhookEvent, delivery_in, read};
 use crate::testing::mutation::mutated;
 
 const HOSTS: [(Host, Option<&str>); 12] = [
@@ -81,7 +81,7 @@ proptest! {
             let _ = delivery_in(&claim, Some(&body));
 
             prop_assert_eq!(&told, &read(&claim, Some(&body)), "the same body says the same");
-            if let Told::Pushed(pushes) = told {
+            if let WebhookEvent::Pushed(pushes) = told {
                 prop_assert!(!pushes.is_empty() && pushes.len() <= body.len());
                 // A short name becomes a full one.
                 let most = body.len() + pushes.len() * "refs/heads/".len();
@@ -108,7 +108,11 @@ fn a_body_that_nests_without_end_is_unclear() {
                 is_form: false,
                 proof: Proof::Signed(Vec::new()),
             };
-            assert_eq!(read(&claim, Some(piece.repeat(100_000).as_bytes())), Told::Unclear, "{host:?}: {piece}");
+            assert_eq!(
+                read(&claim, Some(piece.repeat(100_000).as_bytes())),
+                WebhookEvent::Unclear,
+                "{host:?}: {piece}"
+            );
         }
     }
 }

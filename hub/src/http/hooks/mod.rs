@@ -28,7 +28,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use self::claim::{Claim, Proof, hasher};
 use self::judge::{Verdict, judge};
-use self::told::Told;
+use self::told::WebhookEvent;
 use super::auth::busy;
 use super::input::{BODY_DEADLINE, Named, too_slow};
 use super::problem::Refusal;
@@ -95,10 +95,10 @@ enum Received {
 /// What a host that has proven who it is says.
 async fn hear(hub: &Hub, repo: &Repo, claim: &Claim, body: Option<&[u8]>) -> Result<Answer, Refusal> {
     let pushes = match told::read(claim, body) {
-        Told::Ping => return Ok(nothing("heard")),
-        Told::Other => return Ok(nothing("it is no push")),
-        Told::Unclear => None,
-        Told::Pushed(pushes) => Some(pushes),
+        WebhookEvent::Ping => return Ok(nothing("heard")),
+        WebhookEvent::Other => return Ok(nothing("it is no push")),
+        WebhookEvent::Unclear => None,
+        WebhookEvent::Pushed(pushes) => Some(pushes),
     };
     let mut expected = BTreeMap::new();
     if let Some(pushes) = &pushes {

@@ -1,7 +1,7 @@
 //! What the body of a webhook says, once it is known whom it is from: which refs were pushed, and where they are now.
 //!
 //! Every host has its shape. Only what names a ref and a commit is read; what is missing or of another shape than it was
-//! makes no error but [`Told::Unclear`], so that a host that changes something costs a fetch and not a push.
+//! makes no error but [`WebhookEvent::Unclear`], so that a host that changes something costs a fetch and not a push.
 
 use bellwether_core::Digest;
 use serde::Deserialize;
@@ -11,7 +11,7 @@ use super::claim::{Claim, Host, delivery_id};
 
 /// What it is about.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum WebhookEvent {
     /// The host asks whether anybody is here.
     Ping,
     /// What concerns no ref.
@@ -38,18 +38,18 @@ pub(super) enum Now {
 }
 
 /// Of a body that was kept, and of none.
-pub(super) fn read(claim: &Claim, body: Option<&[u8]>) -> Told {
+pub(super) fn read(claim: &Claim, body: Option<&[u8]>) -> WebhookEvent {
     let event = claim.event.as_deref();
     match (claim.host, event) {
-        (Host::GitHub, Some("ping")) | (Host::Bitbucket, Some("diagnostics:ping")) => return Told::Ping,
+        (Host::GitHub, Some("ping")) | (Host::Bitbucket, Some("diagnostics:ping")) => return WebhookEvent::Ping,
         (Host::GitHub | Host::Gitea, Some("push" | "create" | "delete"))
         | (Host::Bitbucket, Some("repo:push" | "repo:refs_changed" | "mirror:repo_synchronized"))
         | (Host::GitLab, Some("Push Hook" | "Tag Push Hook" | "System Hook"))
         | (Host::AzureDevOps | Host::Generic, _)
         | (_, None) => {}
-        (_, Some(_)) => return Told::Other,
+        (_, Some(_)) => return WebhookEvent::Other,
     }
-    let Some(body) = body else { return Told::Unclear };
+    let Some(body) = body else { return WebhookEvent::Unclear };
     let form = claim.is_form.then(|| payload_of(body));
     let body = form.as_deref().map_or(body, str::as_bytes);
     let told = match claim.host {
@@ -60,9 +60,9 @@ pub(super) fn read(claim: &Claim, body: Option<&[u8]>) -> Told {
         Host::Generic => json::<GenericBody>(body).map(GenericBody::told),
     };
     match told {
-        Some(Told::Pushed(pushes)) if pushes.is_empty() => Told::Unclear,
+        Some(WebhookEvent::Pushed(pushes)) if pushes.is_empty() => WebhookEvent::Unclear,
         Some(told) => told,
-        None => Told::Unclear,
+        None => WebhookEvent::Unclear,
     }
 }
 
@@ -134,12 +134,12 @@ struct IdOf {
 }
 
 impl GitHubBody {
-    fn told(self, event: Option<&str>) -> Told {
+    fn told(self, event: Option<&str>) -> WebhookEvent {
         let full = match self.ref_type.as_deref() {
             _ if self.r#ref.starts_with("refs/") => self.r#ref,
             Some("branch") => format!("{HEADS}{}", self.r#ref),
             Some("tag") => format!("{TAGS}{}", self.r#ref),
-            _ => return Told::Unclear,
+            _ => return WebhookEvent::Unclear,
         };
         let push = match event {
             Some("delete") => Push { reference: full, now: Now::Gone },
@@ -147,7 +147,7 @@ impl GitHubBody {
             Some("create") => Push::of_commit(full, self.sha, None),
             _ => Push::of_commit(full, self.after, self.head_commit.map(|commit| commit.id)),
         };
-        Told::Pushed(vec![push])
+        WebhookEvent::Pushed(vec![push])
     }
 }
 
@@ -196,17 +196,17 @@ impl<T> Default for Changes<T> {
 }
 
 impl GitLabBody {
-    fn told(self) -> Told {
+    fn told(self) -> WebhookEvent {
         match (self.object_kind.or(self.event_name), self.r#ref, self.changes) {
             (Some(GitLabKind::Push), Some(name), _) => {
-                Told::Pushed(vec![Push::of_commit(name, self.after, self.checkout_sha)])
+                WebhookEvent::Pushed(vec![Push::of_commit(name, self.after, self.checkout_sha)])
             }
             (Some(GitLabKind::Update), _, Changes::Some(changes)) => {
                 let push = |change: GitLabChange| Push::of_commit(change.r#ref, change.after, None);
-                Told::Pushed(changes.into_iter().map(push).collect())
+                WebhookEvent::Pushed(changes.into_iter().map(push).collect())
             }
-            (Some(GitLabKind::Other), ..) => Told::Other,
-            (None | Some(GitLabKind::Push | GitLabKind::Update), ..) => Told::Unclear,
+            (Some(GitLabKind::Other), ..) => WebhookEvent::Other,
+            (None | Some(GitLabKind::Push | GitLabKind::Update), ..) => WebhookEvent::Unclear,
         }
     }
 }
@@ -255,7 +255,7 @@ struct ServerChange {
 }
 
 impl BitbucketBody {
-    fn told(self) -> Told {
+    fn told(self) -> WebhookEvent {
         let of_cloud = |change: CloudChange| {
             let now = match &change.new {
                 Some(CloudRef { target: Some(target), .. }) => Now::of(target.hash.clone()),
@@ -271,13 +271,16 @@ impl BitbucketBody {
             _ => Push::of_commit(change.ref_id, change.to_hash, None),
         };
         match (self.push, self.changes) {
-            (Some(push), _) => {
-                push.changes.into_iter().map(of_cloud).collect::<Option<_>>().map_or(Told::Unclear, Told::Pushed)
-            }
+            (Some(push), _) => push
+                .changes
+                .into_iter()
+                .map(of_cloud)
+                .collect::<Option<_>>()
+                .map_or(WebhookEvent::Unclear, WebhookEvent::Pushed),
             (None, Some(changes)) if !self.ref_limit_exceeded => {
-                Told::Pushed(changes.into_iter().map(of_server).collect())
+                WebhookEvent::Pushed(changes.into_iter().map(of_server).collect())
             }
-            (None, _) => Told::Unclear,
+            (None, _) => WebhookEvent::Unclear,
         }
     }
 }
@@ -305,14 +308,14 @@ struct AzureUpdate {
 }
 
 impl AzureBody {
-    fn told(self) -> Told {
+    fn told(self) -> WebhookEvent {
         match (self.event_type.as_deref(), self.resource) {
             (Some("git.push"), Some(resource)) => {
                 let push = |update: AzureUpdate| Push::of_commit(update.name, update.new_object_id, None);
-                Told::Pushed(resource.ref_updates.into_iter().map(push).collect())
+                WebhookEvent::Pushed(resource.ref_updates.into_iter().map(push).collect())
             }
-            (None | Some("git.push"), _) => Told::Unclear,
-            (Some(_), _) => Told::Other,
+            (None | Some("git.push"), _) => WebhookEvent::Unclear,
+            (Some(_), _) => WebhookEvent::Other,
         }
     }
 }
@@ -325,10 +328,10 @@ struct GenericBody {
 }
 
 impl GenericBody {
-    fn told(self) -> Told {
+    fn told(self) -> WebhookEvent {
         match self.r#ref {
-            Some(name) if name.starts_with("refs/") => Told::Pushed(vec![Push::new(name, self.commit)]),
-            _ => Told::Unclear,
+            Some(name) if name.starts_with("refs/") => WebhookEvent::Pushed(vec![Push::new(name, self.commit)]),
+            _ => WebhookEvent::Unclear,
         }
     }
 }
@@ -344,7 +347,7 @@ mod tests {
     const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
     const ZERO: &str = "0000000000000000000000000000000000000000";
 
-    fn hear(host: Host, event: Option<&str>, body: &Value) -> Told {
+    fn hear(host: Host, event: Option<&str>, body: &Value) -> WebhookEvent {
         let claim = Claim {
             host,
             event: event.map(ToOwned::to_owned),
@@ -355,8 +358,8 @@ mod tests {
         read(&claim, Some(body.to_string().as_bytes()))
     }
 
-    fn pushed(reference: &str, now: Now) -> Told {
-        Told::Pushed(vec![Push { reference: reference.to_owned(), now }])
+    fn pushed(reference: &str, now: Now) -> WebhookEvent {
+        WebhookEvent::Pushed(vec![Push { reference: reference.to_owned(), now }])
     }
 
     #[test]
@@ -410,8 +413,8 @@ mod tests {
 
         assert_eq!(hear(Host::GitLab, system, &update), pushed("refs/heads/main", Now::At(A.to_owned())));
         let request = json!({"object_kind": "merge_request", "changes": {"title": {"previous": "a", "current": "b"}}});
-        assert_eq!(hear(Host::GitLab, system, &request), Told::Other);
-        assert_eq!(hear(Host::GitLab, system, &json!({"event_name": "project_create"})), Told::Other);
+        assert_eq!(hear(Host::GitLab, system, &request), WebhookEvent::Other);
+        assert_eq!(hear(Host::GitLab, system, &json!({"event_name": "project_create"})), WebhookEvent::Other);
     }
 
     #[test]
@@ -423,7 +426,7 @@ mod tests {
             (Host::Bitbucket, Some("pullrequest:created"), json!({})),
             (Host::AzureDevOps, None, json!({"eventType": "build.complete", "resource": {"id": 1}})),
         ] {
-            assert_eq!(hear(host, event, &body), Told::Other, "{host:?}");
+            assert_eq!(hear(host, event, &body), WebhookEvent::Other, "{host:?}");
         }
         for (host, event, body) in [
             (Host::GitHub, Some("push"), json!({})),
@@ -441,7 +444,7 @@ mod tests {
             (Host::Generic, None, json!({})),
             (Host::Generic, None, json!({"ref": "main"})),
         ] {
-            assert_eq!(hear(host, event, &body), Told::Unclear, "{host:?} {body}");
+            assert_eq!(hear(host, event, &body), WebhookEvent::Unclear, "{host:?} {body}");
         }
         assert_eq!(
             hear(Host::Generic, None, &json!({"ref": "refs/heads/a", "commit": "HEAD"})),

@@ -127,9 +127,9 @@ pub(super) struct Token {
 
 /// Tokens that are good for a while yet.
 #[derive(Default)]
-pub(crate) struct AppTokens(Mutex<BTreeMap<RepoId, Held>>);
+pub(crate) struct AppTokens(Mutex<BTreeMap<RepoId, KeptToken>>);
 
-struct Held {
+struct KeptToken {
     /// Of the app and the URL that it is for.
     of: Digest,
     token: SecretString,
@@ -160,7 +160,7 @@ impl AppTokens {
         });
         let signed = AppKey::parse(app.private_key.expose_secret())?.sign(&claims);
         let given = api::ask_for_token(remote, app.installation_id, &signed).await?;
-        let held = Held { of, token: given.token.clone(), ends_at: given.expires_at };
+        let held = KeptToken { of, token: given.token.clone(), ends_at: given.expires_at };
         self.lock().insert(repo, held);
         Ok(Token { text: given.token, is_new: true })
     }
@@ -176,7 +176,7 @@ impl AppTokens {
         held.get(&repo).filter(|one| one.of == of && one.ends_at > until).map(|one| one.token.clone())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<RepoId, Held>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<RepoId, KeptToken>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -426,7 +426,7 @@ mod tests {
 
         assert_eq!(current(&[]).await, [from.id, caught_up_with.id, live.id]);
         let asked = [history.id, given_up.id];
-        assert_eq!(current(&asked).await, [from.id, caught_up_with.id, given_up.id, live.id], "not of before");
+        assert_eq!(current(&asked).await, [from.id, caught_up_with.id, given_up.id, live.id], "not of earlier ones");
         let live_ones = list_live(&mut rows.db, target.id).await.expect("read");
         assert_eq!(live_ones.iter().map(|rollout| rollout.id).collect::<Vec<_>>(), [live.id]);
         let past = list_past(&mut rows.db, target.id, 10).await.expect("read");

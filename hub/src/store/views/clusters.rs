@@ -87,7 +87,7 @@ mod tests {
             rows.connect(cluster, hub).await;
         }
         let db = &mut rows.db;
-        installation::mark_hub_heartbeat(db, hub, Duration::from_mins(10)).await.expect("it beats");
+        installation::mark_hub_heartbeat(db, hub, Duration::from_mins(10)).await.expect("a heartbeat is written");
         let (session, at) = (SessionNumber::new(1), clock::now());
         sessions::mark_caught_up(db, &[(gone, session)], at).await.expect("it is heard");
         let end = sessions::End { cluster: gone, session, at };

@@ -47,9 +47,9 @@ async fn beat_on(hub: &Hub, stop: &CancellationToken) {
     }
 }
 
-/// Beats, and answers which hubs live now. Rollouts are to hear of every one that came or went since the last time, and
-/// of this one when it was silent for too long. A hub that asks for the first time knows no earlier state: every one
-/// that has open sessions and does not live has gone since.
+/// Writes a heartbeat, and answers which hubs live now. Rollouts are to hear of every one that came or went since the
+/// last time, and of this one when it was silent for too long. A hub that asks for the first time knows no earlier
+/// state: every one that has open sessions and does not live has gone since.
 async fn send(hub: &Hub, seen: Option<&BTreeSet<Uuid>>) -> Result<BTreeSet<Uuid>, StoreError> {
     let mut began_at = Instant::now();
     let mut db = hub.vital.acquire().await.map_err(StoreError::from)?;
@@ -121,7 +121,7 @@ async fn tell(hub: &Hub) -> Result<(), StoreError> {
 /// As a hub that has just started, and with what it tells.
 #[cfg(test)]
 pub(crate) async fn beat_and_tell(hub: &Hub) {
-    send(hub, None).await.expect("it beats");
+    send(hub, None).await.expect("a heartbeat is written");
     tell(hub).await.expect("it tells");
 }
 
@@ -140,16 +140,16 @@ mod tests {
     async fn rollouts_hear_of_a_hub_that_goes_and_of_one_that_comes_back(pool: Pool) {
         let (one, folder) = testing::hub(&pool).await;
         let (two, _folder) = testing::hub_beside(&pool, &folder).await;
-        let both = send(&one, None).await.expect("it beats");
+        let both = send(&one, None).await.expect("a heartbeat is written");
         assert_eq!(both, [one.id, two.id].into());
         assert!(unannounced(&one).is_empty());
 
         let silence = "update hubs set lives_until = now() where started_at = (select max(started_at) from hubs)";
         execute_raw(&pool, silence).await.expect("time goes by");
-        let alone = send(&one, Some(&both)).await.expect("it beats");
+        let alone = send(&one, Some(&both)).await.expect("a heartbeat is written");
         let gone = unannounced(&one);
-        send(&two, Some(&both)).await.expect("it beats again");
-        let again = send(&one, Some(&alone)).await.expect("it beats");
+        send(&two, Some(&both)).await.expect("a heartbeat is written again");
+        let again = send(&one, Some(&alone)).await.expect("a heartbeat is written");
 
         assert_eq!((alone, gone), ([one.id].into(), vec![two.id]));
         assert_eq!((again, unannounced(&one)), (both, vec![two.id]));
@@ -163,7 +163,7 @@ mod tests {
         let mut holder = store::begin(&pool).await.expect("a transaction");
         store::lock_table(&mut holder, "rollouts").await.expect("it is held");
 
-        send(&hub, Some(&BTreeSet::from([hub.id]))).await.expect("it beats");
+        send(&hub, Some(&BTreeSet::from([hub.id]))).await.expect("a heartbeat is written");
         tell(&hub).await.expect_err("the rollouts cannot be read");
         assert_eq!(*hub.heartbeat.unannounced(), [gone].into());
         drop(holder);

@@ -15,14 +15,14 @@ const MISSED_MAX: u32 = 3;
 pub(crate) struct Heartbeat {
     pub(super) every: Duration,
     grace: Duration,
-    heartbeats: Mutex<Beats>,
+    heartbeats: Mutex<HeartbeatTimes>,
     /// Hubs whose clusters' rollouts are to be told.
     unannounced: Mutex<BTreeSet<Uuid>>,
     pub(super) came: Notify,
 }
 
 #[derive(Debug)]
-struct Beats {
+struct HeartbeatTimes {
     /// When the last heartbeat that was written had begun.
     last: Instant,
     /// No cluster is called offline before.
@@ -36,7 +36,7 @@ impl Heartbeat {
         Self {
             every,
             grace,
-            heartbeats: Mutex::new(Beats { last: now, grace_until: now + grace }),
+            heartbeats: Mutex::new(HeartbeatTimes { last: now, grace_until: now + grace }),
             unannounced: Mutex::default(),
             came: Notify::new(),
         }
@@ -81,7 +81,7 @@ impl Heartbeat {
         self.came.notify_one();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Beats> {
+    fn lock(&self) -> MutexGuard<'_, HeartbeatTimes> {
         self.heartbeats.lock().expect("no holder of this lock panics")
     }
 

@@ -51,13 +51,13 @@ const TRY_PAUSE: Duration = Duration::from_mins(10);
 
 /// How often what cannot be watched is listed, and tried to be watched; and after how long it is listed what may not be told.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct WatchIntervals {
     list: Duration,
     again: Duration,
     mute: SignedDuration,
 }
 
-const PACE: Pace = Pace { list: LIST_PAUSE, again: TRY_PAUSE, mute: MUTE_AFTER };
+const WATCH_INTERVALS: WatchIntervals = WatchIntervals { list: LIST_PAUSE, again: TRY_PAUSE, mute: MUTE_AFTER };
 
 /// Between tries of a kind that the API server does not serve: whoever brings it back is seldom in a hurry.
 const ABSENT: Backoff =
@@ -83,11 +83,11 @@ impl Cluster {
     /// A send waits when the receiver is behind: the API server then holds the events back, and a watch that falls too
     /// far behind lists anew.
     pub(crate) async fn watch(self, kind: Kind, clock: Clock, events: mpsc::Sender<WatchEvent>) {
-        self.watch_at(PACE, kind, clock, events).await;
+        self.watch_at(WATCH_INTERVALS, kind, clock, events).await;
     }
 
-    async fn watch_at(self, pace: Pace, kind: Kind, clock: Clock, events: mpsc::Sender<WatchEvent>) {
-        let ear = Ear::new(clock, pace.mute);
+    async fn watch_at(self, intervals: WatchIntervals, kind: Kind, clock: Clock, events: mpsc::Sender<WatchEvent>) {
+        let ear = Ear::new(clock, intervals.mute);
         let client = ear.listen(self.inner.requests.client());
         let mut watch = Watch {
             began_at: clock.now(),
@@ -100,7 +100,7 @@ impl Cluster {
             ear,
             is_path_gone: false,
             has_status: false,
-            pace,
+            intervals,
             kind,
         };
         // It is begun anew, with a list, when it was away for long.
@@ -110,7 +110,7 @@ impl Cluster {
                 self.inner.discovery.disprove(&key);
             }
             let (served, can_watch) = self.served(&mut watch).await;
-            let again = SignedDuration::try_from(pace.again).unwrap_or(SignedDuration::MAX);
+            let again = SignedDuration::try_from(intervals.again).unwrap_or(SignedDuration::MAX);
             let can_watch = can_watch && watch.ear.liveness().may_watch(clock.now(), again);
             if health::needs_watch_in_full(key.group(), &key.kind) {
                 let api = Api::<DynamicObject>::all_with(client.clone(), &served);
@@ -164,7 +164,7 @@ struct Watch {
     /// The list that is being read has a newer one.
     has_news: bool,
     ear: Ear,
-    pace: Pace,
+    intervals: WatchIntervals,
     /// The last failure says that the kind is not served where it was.
     is_path_gone: bool,
     /// It is served with a subresource for the status.
@@ -267,7 +267,7 @@ impl Watch {
         }
         self.ear.liveness().turn_listed();
         self.tell(vec![self.freshness_event(Freshness::AsOf(self.began_at))]).await;
-        tokio::time::sleep(self.pace.list).await;
+        tokio::time::sleep(self.intervals.list).await;
     }
 
     async fn list<K>(
@@ -427,7 +427,7 @@ impl Watch {
             newest: 0,
             has_news: false,
             ear: Ear::new(clock, MUTE_AFTER),
-            pace: PACE,
+            intervals: WATCH_INTERVALS,
             is_path_gone: false,
             has_status: false,
         }
@@ -611,12 +611,12 @@ mod tests {
         }
 
         fn watch(self: &Arc<Self>) -> (mpsc::Receiver<WatchEvent>, JoinHandle<()>) {
-            self.watch_at(PACE)
+            self.watch_at(WATCH_INTERVALS)
         }
 
-        fn watch_at(self: &Arc<Self>, pace: Pace) -> (mpsc::Receiver<WatchEvent>, JoinHandle<()>) {
+        fn watch_at(self: &Arc<Self>, intervals: WatchIntervals) -> (mpsc::Receiver<WatchEvent>, JoinHandle<()>) {
             let (events, told) = mpsc::channel(100);
-            (told, tokio::spawn(self.cluster().watch_at(pace, config_maps(), Clock::start(), events)))
+            (told, tokio::spawn(self.cluster().watch_at(intervals, config_maps(), Clock::start(), events)))
         }
 
         async fn wait_for_watches(&self, count: usize) {
@@ -696,8 +696,9 @@ mod tests {
     #[tokio::test]
     async fn a_kind_whose_watches_were_none_is_watched_again_when_they_are() {
         let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Ended);
-        let pace = Pace { list: Duration::from_millis(50), again: Duration::from_millis(100), ..PACE };
-        let (mut told, watch) = api_server.watch_at(pace);
+        let intervals =
+            WatchIntervals { list: Duration::from_millis(50), again: Duration::from_millis(100), ..WATCH_INTERVALS };
+        let (mut told, watch) = api_server.watch_at(intervals);
         while next(&mut told).await != "known" {}
 
         *api_server.watches_are() = Watches::Telling;
@@ -713,7 +714,8 @@ mod tests {
     async fn what_watches_did_not_tell_that_ended_by_themselves_is_listed() {
         let after = Duration::from_millis(3_200);
         let api_server = ApiServer::start(&["get", "list", "patch", "watch"], Watches::Swallowed(after));
-        let (mut told, watch) = api_server.watch_at(Pace { mute: SignedDuration::from_secs(4), ..PACE });
+        let (mut told, watch) =
+            api_server.watch_at(WatchIntervals { mute: SignedDuration::from_secs(4), ..WATCH_INTERVALS });
         assert_eq!([next(&mut told).await, next(&mut told).await], ["object", "listed"]);
 
         api_server.version.fetch_add(1, Ordering::SeqCst);

@@ -54,8 +54,8 @@ pub(in crate::http) async fn render(
     QueryParams(query): QueryParams<RenderQuery>,
 ) -> Result<Response, Refusal> {
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let asked = Asked::read(&mut db, &caller, (&name, &query.cluster), TraitsUsed::NONE).await?;
-    let Asked { target, render, revision, candidate } = &asked;
+    let asked = TargetOnCluster::read(&mut db, &caller, (&name, &query.cluster), TraitsUsed::NONE).await?;
+    let TargetOnCluster { target, render, revision, candidate } = &asked;
     let rendered = Rendered::new(&target.spec.parameters, &render.variables, &render.variants);
     let Some(digest) = rendered.gives(candidate) else {
         let condition = store::renders::find_condition(&mut db, target.id).await?;
@@ -102,9 +102,9 @@ pub(in crate::http) async fn explain(
 ) -> Result<Json<ExplainedParameter>, Refusal> {
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     // What it is about need not be used by the target.
-    let asked = Asked::read(&mut db, &caller, (&name, &query.cluster), TraitsUsed::ALL).await?;
+    let asked = TargetOnCluster::read(&mut db, &caller, (&name, &query.cluster), TraitsUsed::ALL).await?;
     drop(db);
-    let Asked { target, render, revision, candidate } = &asked;
+    let TargetOnCluster { target, render, revision, candidate } = &asked;
     let values = Parameters::resolve(&target.spec.parameters, candidate.facts());
     let read = values_in_files_of(&hub, target, (render, revision), values, query.parameter.clone()).await;
     let in_files = read.map_err(|(_, condition)| {
@@ -133,14 +133,14 @@ pub(in crate::http) async fn explain(
 }
 
 /// A target as it is wanted, and a cluster that it selects.
-struct Asked {
+struct TargetOnCluster {
     target: Target,
     render: Render,
     revision: Revision,
     candidate: Candidate,
 }
 
-impl Asked {
+impl TargetOnCluster {
     async fn read(
         db: &mut Connection,
         caller: &Caller,

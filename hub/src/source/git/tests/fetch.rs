@@ -569,6 +569,6 @@ fn a_commit_that_nobody_would_write_concerns_its_ref_alone() {
         assert_eq!(refused(1).to_string(), format!("commit {large} is larger than 1024 KiB, without its files"));
         assert_eq!(refused(2).code(), "commit_unreadable");
         let kept = [("a.yaml".to_owned(), "a".to_owned())];
-        assert_eq!(local.files(&before, "shop"), kept, "the mirror is that of before");
+        assert_eq!(local.files(&before, "shop"), kept, "the mirror is the earlier one");
     }
 }

@@ -95,7 +95,7 @@ fn a_tag_that_nobody_would_write_concerns_its_ref_alone() {
     assert!(matches!(heads[1].verified, Some(Ok(_))), "{heads:?}");
     let refused = heads[2].verified.clone().expect("somebody asks").expect_err("nobody reads a book for a signature");
     assert_eq!(refused.code(), "revision_unsigned");
-    assert_eq!(local.files(&before, "shop"), [("a.yaml".to_owned(), "a".to_owned())], "the mirror is that of before");
+    assert_eq!(local.files(&before, "shop"), [("a.yaml".to_owned(), "a".to_owned())], "the mirror is the earlier one");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse as _, Response};
 use bellwether_core::source::GitRef;
 
 use super::artifact::{gzip, sha256, tar};
-use super::fake::{Asked, Fake, Identity};
+use super::fake::{Fake, Identity, RecordedRequest};
 use super::{Local, digest, fetch, pairs, remote, tag};
 use crate::source::git::{RefError, Remote};
 
@@ -34,7 +34,7 @@ fn semver(range: &str) -> GitRef {
 }
 
 /// A Helm repository below `/charts`, whose index is `index`.
-fn answer(asked: &Asked, index: &str) -> Option<Response> {
+fn answer(asked: &RecordedRequest, index: &str) -> Option<Response> {
     let path = asked.line.strip_prefix("GET /charts/")?;
     if path == "index.yaml" {
         let etag = format!("\"{}\"", sha256(index.as_bytes()));

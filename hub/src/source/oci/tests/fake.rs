@@ -59,34 +59,34 @@ impl Identity {
 
 /// What was asked: the method and the path with its query, and the headers.
 #[derive(Debug, Clone)]
-pub(super) struct Asked {
+pub(super) struct RecordedRequest {
     pub(super) line: String,
     pub(super) headers: HeaderMap,
 }
 
-impl Asked {
+impl RecordedRequest {
     pub(super) fn authorization(&self) -> Option<&str> {
         self.headers.get(header::AUTHORIZATION)?.to_str().ok()
     }
 }
 
-type Answer = Arc<dyn Fn(&Asked) -> Option<Response> + Send + Sync>;
+type Answer = Arc<dyn Fn(&RecordedRequest) -> Option<Response> + Send + Sync>;
 
 pub(super) struct Fake {
     pub(super) address: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<RecordedRequest>>>,
     is_secure: bool,
 }
 
 impl Fake {
     /// Answers 404 where `answer` has nothing to say.
-    pub(super) async fn start(answer: impl Fn(&Asked) -> Option<Response> + Send + Sync + 'static) -> Self {
+    pub(super) async fn start(answer: impl Fn(&RecordedRequest) -> Option<Response> + Send + Sync + 'static) -> Self {
         Self::listen(None, Arc::new(answer)).await
     }
 
     pub(super) async fn start_tls(
         identity: &Identity,
-        answer: impl Fn(&Asked) -> Option<Response> + Send + Sync + 'static,
+        answer: impl Fn(&RecordedRequest) -> Option<Response> + Send + Sync + 'static,
     ) -> Self {
         Self::listen(Some(identity.acceptor()), Arc::new(answer)).await
     }
@@ -94,11 +94,12 @@ impl Fake {
     async fn listen(acceptor: Option<TlsAcceptor>, answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
-        let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
+        let asked: Arc<Mutex<Vec<RecordedRequest>>> = Arc::default();
         let (is_secure, noted) = (acceptor.is_some(), asked.clone());
         let handle = move |request: Request| {
             let target = request.uri().path_and_query().map_or("", axum::http::uri::PathAndQuery::as_str);
-            let one = Asked { line: format!("{} {target}", request.method()), headers: request.headers().clone() };
+            let one =
+                RecordedRequest { line: format!("{} {target}", request.method()), headers: request.headers().clone() };
             noted.lock().expect("not poisoned").push(one.clone());
             let answered = answer(&one).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response());
             std::future::ready(answered)
@@ -126,7 +127,7 @@ impl Fake {
         format!("{}://{}/team/shop", if self.is_secure { "oci" } else { "oci+http" }, self.address)
     }
 
-    pub(super) fn asked(&self) -> Vec<Asked> {
+    pub(super) fn asked(&self) -> Vec<RecordedRequest> {
         std::mem::take(&mut *self.asked.lock().expect("not poisoned"))
     }
 
@@ -136,7 +137,7 @@ impl Fake {
 }
 
 /// What a registry that behaves would answer.
-pub(super) fn serve(asked: &Asked, tags: &BTreeMap<&str, Artifact>) -> Option<Response> {
+pub(super) fn serve(asked: &RecordedRequest, tags: &BTreeMap<&str, Artifact>) -> Option<Response> {
     let (method, path) = asked.line.split_once(' ')?;
     let path = path.strip_prefix("/v2/team/shop/")?;
     if path == "tags/list" {

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use bellwether_core::source::{GitRef, HEAD};
 
 use super::artifact::sha256;
-use super::fake::{Asked, Fake};
+use super::fake::{Fake, RecordedRequest};
 use super::{Local, fetch, pairs, remote, tag};
 use crate::source::git::{FetchError, RefError, Remote};
 
@@ -18,7 +18,7 @@ fn head() -> GitRef {
 }
 
 /// Without what is known already.
-fn answer(asked: &Asked, text: &str) -> Option<Response> {
+fn answer(asked: &RecordedRequest, text: &str) -> Option<Response> {
     asked.line.ends_with(PATH).then(|| {
         let etag = format!("\"{}\"", sha256(text.as_bytes()));
         let is_known = asked.headers.get("if-none-match").is_some_and(|known| known.as_bytes() == etag.as_bytes());
@@ -71,7 +71,7 @@ async fn a_single_file_is_a_commit_of_what_is_in_it_and_is_read_again_only_when_
 
 #[tokio::test]
 async fn a_file_that_is_too_large_not_there_or_led_inside_the_network_is_not_taken() {
-    let refused = async |answer: fn(&Asked) -> Option<Response>, may_be_private: bool| {
+    let refused = async |answer: fn(&RecordedRequest) -> Option<Response>, may_be_private: bool| {
         let server = Fake::start(answer).await;
         let at = Remote { may_be_private, ..at(&server) };
         fetch(Local::new(), &at, vec![head()]).await.1.expect_err("it is refused")

@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use tar::{Builder, EntryType};
 
 use super::artifact::{Artifact, FLUX, add, gzip, sha256, tar, zstd};
-use super::fake::{Asked, Fake, serve};
+use super::fake::{Fake, RecordedRequest, serve};
 use super::{Local, blocking, remote, tag};
 use crate::source::git::{FetchBounds, FetchError, RefError};
 
 /// Of a registry that serves this as `latest`, or what `instead` answers.
 async fn pull(
     artifact: Artifact,
-    instead: impl Fn(&Asked, &Artifact) -> Option<Response> + Send + Sync + 'static,
+    instead: impl Fn(&RecordedRequest, &Artifact) -> Option<Response> + Send + Sync + 'static,
 ) -> Result<RefError, FetchError> {
     let server = Fake::start(move |asked| {
         instead(asked, &artifact).or_else(|| serve(asked, &BTreeMap::from([("latest", artifact.clone())])))

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::artifact::{Artifact, gzip, tar, zstd};
 use super::docker::DockerRegistry;
-use super::fake::{Asked, Fake, serve};
+use super::fake::{Fake, RecordedRequest, serve};
 use super::{Local, blocking, digest, pairs, remote, tag};
 use crate::source::git::{FetchError, RefError};
 
@@ -213,7 +213,7 @@ async fn a_range_of_versions_is_followed_over_the_tags_of_a_registry_page_by_pag
         let artifacts = artifacts.clone();
         let page_of = {
             let artifacts = artifacts.clone();
-            move |asked: &Asked| {
+            move |asked: &RecordedRequest| {
                 let (_, query) = asked.line.split_once("/tags/list")?;
                 let last = query.split_once("last=").map_or("", |(_, last)| last);
                 let (tag, _) = artifacts.range::<str, _>((Bound::Excluded(last), Bound::Unbounded)).next()?;

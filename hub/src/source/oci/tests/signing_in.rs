@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
 use super::artifact::Artifact;
-use super::fake::{Asked, Fake, Identity, serve};
+use super::fake::{Fake, Identity, RecordedRequest, serve};
 use super::{Local, blocking, remote, tag};
 use crate::source::git::{FetchError, Remote};
 
@@ -41,7 +41,7 @@ fn challenge(realm: &str) -> Response {
 /// A registry that wants the tokens of `realm`, numbered from one, of which only the newest is good.
 async fn registry(identity: &Identity, realm: String, good: Arc<AtomicUsize>, store: String) -> Fake {
     let artifact = Artifact::flux(&[("a.yaml", "a: 1")]);
-    let answer = move |asked: &Asked| {
+    let answer = move |asked: &RecordedRequest| {
         let wanted = format!("Bearer token-{}", good.load(Ordering::Relaxed));
         if asked.authorization() != Some(&*wanted) {
             return Some(challenge(&realm));
