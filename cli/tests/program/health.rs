@@ -71,7 +71,8 @@ fn what_cannot_be_read_or_is_no_object_is_no_verdict() {
 #[test]
 fn a_list_from_standard_input_is_judged_object_by_object() {
     let items: Vec<Value> = vec![
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        json!({"apiVersion": "v1", "kind": "Service",
+               "metadata": {"name": "web", "annotations": {"bellwether.dev/health": "address"}},
                "spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.7"}, "status": {"loadBalancer": {}}}),
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "web"}}),
     ];
