@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::bundle::ToldRenders;
+use crate::bundle::told::ToldRenders;
 use crate::http::readiness::Readiness;
 use crate::http::reads::Reads;
 use crate::link::arrivals::Arrivals;

@@ -211,7 +211,7 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         _ => return Err(WireError::Unspecified { field: "drift" }),
     };
     let adopt = match v1::Adopt::try_from(message.adopt) {
-        Ok(v1::Adopt::Unspecified | v1::Adopt::Never) => Adopt::Never,
+        Ok(v1::Adopt::Unspecified) => Adopt::Never,
         Ok(v1::Adopt::IfUnowned) => Adopt::IfUnowned,
         Ok(v1::Adopt::Always) => Adopt::Always,
         Err(_) => return Err(WireError::Unspecified { field: "adopt" }),

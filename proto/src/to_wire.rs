@@ -131,7 +131,7 @@ impl From<Assignment> for v1::Assignment {
             DriftMode::Ignore => v1::DriftMode::Ignore,
         };
         let adopt = match assignment.options.adopt {
-            Adopt::Never => v1::Adopt::Never,
+            Adopt::Never => v1::Adopt::Unspecified,
             Adopt::IfUnowned => v1::Adopt::IfUnowned,
             Adopt::Always => v1::Adopt::Always,
         };

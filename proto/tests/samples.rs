@@ -6,6 +6,8 @@ mod v0_1;
 mod v0_2;
 #[path = "samples/v0_3/mod.rs"]
 mod v0_3;
+#[path = "samples/v0_4/mod.rs"]
+mod v0_4;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -36,6 +38,7 @@ fn versions() -> Vec<Version> {
         Version { name: "v0_1", from_agent: v0_1::from_agent(), from_hub: v0_1::from_hub() },
         Version { name: "v0_2", from_agent: v0_2::from_agent(), from_hub: v0_2::from_hub() },
         Version { name: "v0_3", from_agent: v0_3::from_agent(), from_hub: v0_3::from_hub() },
+        Version { name: "v0_4", from_agent: v0_4::from_agent(), from_hub: v0_4::from_hub() },
     ]
 }
 

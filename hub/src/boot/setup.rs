@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::Hub;
 use crate::access::token::{self, NewToken};
-use crate::bundle::ToldRenders;
+use crate::bundle::told::ToldRenders;
 use crate::http::hooks::BODIES_KEPT;
 use crate::http::readiness::Readiness;
 use crate::http::reads::Reads;

@@ -14,7 +14,7 @@ mod lost;
 mod record;
 pub(crate) mod shown;
 mod sources;
-mod told;
+pub(crate) mod told;
 mod variants;
 
 use std::collections::BTreeSet;
@@ -32,7 +32,6 @@ use self::error::BundleError;
 use self::job::{Job, Rendered};
 use self::record::{finish, record_failure};
 use self::sources::{SourceError, Sources};
-pub(crate) use self::told::ToldRenders;
 use crate::Hub;
 use crate::process::clock;
 use crate::source::policy;
