@@ -76,8 +76,11 @@ pub async fn renders(state: &Path) -> Result<Outcome> {
         let value = format!("host=site-{number}.example.org");
         let by_helm = run(&helm, &["template", "shop", &chart, "--set", &value]).await?;
         let by_kubectl = run(&kubectl, &["kustomize", &overlay]).await?;
-        let chart_by_us = run(&bellwether, &["render", &chart, "--root", &root, "--helm-set", &value]).await?;
-        let overlay_by_us = run(&bellwether, &["render", &overlay, "--root", &root, "--namespace", "shop"]).await?;
+        let by_us = async |what: &[&str]| {
+            run(&bellwether, &[&["render"], what, &["--root", &root, "--namespace", "shop"]].concat()).await
+        };
+        let chart_by_us = by_us(&[&chart, "--helm-set", &value]).await?;
+        let overlay_by_us = by_us(&[&overlay]).await?;
         if number >= WARM_UP {
             samples.helm_command.push(by_helm);
             samples.kustomize_command.push(by_kubectl);
