@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bellwether_core::TargetId;
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::rollout::{Limits, RolloutState, WaveState, decide};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -40,6 +40,8 @@ const ROUNDS_MAX: usize = 64;
 /// Assignments in one transaction; more are for the next reconcile, so that agents have the first meanwhile. Each reconcile
 /// reads all members that wait: with a tenth of a large fleet it would read ten times the fleet.
 const ASSIGNED_MAX: usize = 2_500;
+/// After a rollout has begun: until then most have reported, and have brought that look by themselves.
+const SECOND_LOOK_AFTER: SignedDuration = SignedDuration::from_secs(1);
 
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
     stage::run_transactional(hub, Rollouts, stop).await;
@@ -100,7 +102,8 @@ impl Transactional for Rollouts {
             match plan::start_next(hub, change, &target, &state, &current, (trace_id, now), &mut waits_for).await? {
                 Begun::Rollout => {}
                 Begun::None(at) => {
-                    next_at = earliest(next_at, earliest(next, at));
+                    let second = look_again(change, &current, now).await?;
+                    next_at = [at, next, second].into_iter().fold(next_at, earliest);
                     break;
                 }
             }
@@ -118,6 +121,18 @@ impl Transactional for Rollouts {
         let Some(at) = next_at else { return Ok(()) };
         work::replace_timer(change, Stage::Rollout, key, at.max(now)).await
     }
+}
+
+/// When to look again at rollouts that began just now. A stream that begins or ends asks which rollouts its cluster is a
+/// member of, and finds none that is not committed; who decides read before that whether the cluster is there. Holding the
+/// rows of their streams, this comes after such a change, and then that look sees it, or before, and then it finds them.
+async fn look_again(change: &mut Change<'_>, current: &[Row], now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+    let begun: Vec<_> = current.iter().filter(|row| row.created_at >= now).map(|row| row.id).collect();
+    if begun.is_empty() {
+        return Ok(None);
+    }
+    store::sessions::hold_members(change, &begun).await?;
+    Ok(Some(now + SECOND_LOOK_AFTER))
 }
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {

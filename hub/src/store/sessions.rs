@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::session::UID_FACT;
 use bellwether_core::session::identity_conflict::{Guest, IdentityConflict};
-use bellwether_core::{ClusterId, Digest, SessionNumber};
+use bellwether_core::{ClusterId, Digest, RolloutId, SessionNumber};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
@@ -258,10 +258,20 @@ pub(crate) async fn mark_ended(db: &mut Connection, ends: &[End]) -> Result<Vec<
     let times: Vec<_> = ends.iter().map(|end| to_sql(end.at)).collect();
     let ended = sqlx::query_scalar!(
         r#"
+        with held as (
+            select s.cluster_id, e.at
+              from sessions s
+              join unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) as e (cluster_id, session, at)
+                   using (cluster_id, session)
+             where s.ended_at is null
+             -- In the order of all who take several.
+             order by s.cluster_id
+               for no key update of s
+        )
         update sessions s
-           set ended_at = e.at, away_since = coalesce(s.away_since, e.at)
-          from unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) as e (cluster_id, session, at)
-         where s.cluster_id = e.cluster_id and s.session = e.session and s.ended_at is null
+           set ended_at = held.at, away_since = coalesce(s.away_since, held.at)
+          from held
+         where s.cluster_id = held.cluster_id
         returning s.cluster_id
         "#,
         &clusters,
@@ -271,6 +281,28 @@ pub(crate) async fn mark_ended(db: &mut Connection, ends: &[End]) -> Result<Vec<
     .fetch_all(db)
     .await?;
     Ok(ended.into_iter().map(ClusterId::new).collect())
+}
+
+/// Keeps the streams of all members of these rollouts as they are until the transaction ends.
+pub(crate) async fn hold_members(db: &mut Connection, rollouts: &[RolloutId]) -> Result<(), StoreError> {
+    let rollouts: Vec<_> = rollouts.iter().map(|rollout| rollout.as_uuid()).collect();
+    sqlx::query!(
+        r#"
+        with held as (
+            select s.cluster_id
+              from sessions s
+             where s.cluster_id in (select cluster_id from rollout_clusters where rollout_id = any($1))
+             -- In the order of all who take several.
+             order by s.cluster_id
+               for share
+        )
+        select count(*) from held
+        "#,
+        &rollouts,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(())
 }
 
 /// Streams of a hub that have not ended, as far as the rows know.

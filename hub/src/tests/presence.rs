@@ -58,6 +58,39 @@ async fn whoever_came_back_while_it_was_written_that_they_are_waited_for_is_seen
     assert_eq!((concerned, nobody), (vec![target.as_uuid()], vec![]));
 }
 
+/// It asks whose members wait for it before the rollout can be seen, and after that has taken it for away.
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_cluster_that_comes_back_while_a_rollout_begins_without_it_gets_what_that_brings(pool: Pool) {
+    const WAITS: &str =
+        "select exists (select from pg_locks where not granted and relation = 'assignments'::regclass)";
+
+    let strategy = json!({"waves": [{"name": "all", "maxConcurrent": "100%"}]});
+    let scene = Scene::with(&pool, 2, &["--offline-after-ms", "1", "--grace-ms", "1"], &strategy).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    store::execute_raw(&pool, "delete from work where stage = 'rollout'").await.expect("it is written");
+    go_away(&scene, 0).await;
+    let mut other = store::begin(&pool).await.expect("a transaction");
+    store::execute_in(&mut other, "lock table assignments in exclusive mode").await.expect("it is locked");
+
+    let mut db = pool.acquire().await.expect("a connection");
+    let comes = async {
+        await_true(&mut db, WAITS).await;
+        come_back(&scene, 0).await;
+        let waits_still = store::ask_raw(&mut db, WAITS).await.expect("it is answered");
+        drop(other);
+        waits_still
+    };
+    let (decided, waits_still) = tokio::join!(scene.try_to_decide(), comes);
+    decided.expect("it is decided");
+    assert!(waits_still, "it came back before the rollout could be seen");
+    assert!(!scene.listing(scene.clusters[0]).await.contains_key("one"), "it was away when that was decided");
+    await_true(&mut db, "select count(*) > 0 from work where stage = 'rollout' and due_at <= clock_timestamp()").await;
+    scene.reconcile(Stage::Rollout).await;
+
+    assert!(scene.listing(scene.clusters[0]).await.contains_key("one"));
+}
+
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_cluster_that_may_join_again_is_asked_for_again(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
