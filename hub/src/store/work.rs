@@ -199,13 +199,21 @@ pub(crate) async fn await_subject(db: &mut Connection, stage: Stage, key: Uuid) 
     Ok(())
 }
 
-/// Deletes the subject's due rows: whatever they announced is seen by every statement after this one.
+/// What was announced of a subject.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    /// Of the latest change that has one.
+    pub(crate) trace_id: Option<String>,
+}
+
+/// Deletes the subject's due rows: whatever they announced is seen by every statement after this one. `None`: there are none,
+/// as after another worker who had the subject a moment ago.
 pub(crate) async fn take_due(
     db: &mut Connection,
     stage: Stage,
     key: Uuid,
     now: Timestamp,
-) -> Result<Option<String>, StoreError> {
+) -> Result<Option<Announced>, StoreError> {
     let traces = sqlx::query_scalar!(
         "delete from work where stage = $1 and key = $2 and due_at <= $3 returning trace_id",
         stage.as_str(),
@@ -214,7 +222,7 @@ pub(crate) async fn take_due(
     )
     .fetch_all(db)
     .await?;
-    Ok(traces.into_iter().flatten().max())
+    Ok((!traces.is_empty()).then(|| Announced { trace_id: traces.into_iter().flatten().max() }))
 }
 
 /// Deletes the rows of a subject that were seen before slow work began: what came meanwhile stays. False: another worker
@@ -433,10 +441,11 @@ mod tests {
             append(&mut db, stage, &[subject], ago(now, seconds), trace).await.expect("written");
         }
 
-        let taken = take_due(&mut db, Stage::Rollout, key, now).await.expect("taken");
+        let taken = take_due(&mut db, Stage::Rollout, key, now).await.expect("taken").expect("it was due");
+        assert!(take_due(&mut db, Stage::Rollout, key, now).await.expect("taken").is_none());
         let of_both = take_due_of(&mut db, Stage::Rollout, &[key, other], now).await.expect("taken");
 
-        assert_eq!(taken.as_deref(), Some("b"), "the latest change");
+        assert_eq!(taken.trace_id.as_deref(), Some("b"), "the latest change");
         assert_eq!(of_both, [other]);
         assert_eq!(count_rows(&mut db, &["work"]).await.expect("counted")["work"], 2);
     }

@@ -107,7 +107,8 @@ impl Fleet {
                 Stage::Rollout => {
                     let now = clock::now();
                     let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");
-                    let trace = work::take_due(&mut change, stage, item.key, now).await.expect("it is taken");
+                    let taken = work::take_due(&mut change, stage, item.key, now).await.expect("it is taken");
+                    let trace = taken.and_then(|taken| taken.trace_id);
                     let trace = trace.as_deref();
                     Rollouts.reconcile(&self.hub, &mut change, item.key, trace, now).await.expect("a reconcile");
                     change.commit().await.expect("it commits");

@@ -85,7 +85,8 @@ impl Scene {
                 Stage::Rollout | Stage::Link => {
                     let now = clock::now();
                     let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");
-                    let trace = work::take_due(&mut change, stage, due.key, now).await.expect("it is taken");
+                    let taken = work::take_due(&mut change, stage, due.key, now).await.expect("it is taken");
+                    let trace = taken.and_then(|taken| taken.trace_id);
                     if stage == Stage::Rollout {
                         let trace = trace.as_deref();
                         Rollouts.reconcile(&self.hub, &mut change, due.key, trace, now).await.expect("a reconcile");
