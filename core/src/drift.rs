@@ -13,7 +13,11 @@ use uuid::Uuid;
 use crate::object::{canonical_json, digest_of};
 use crate::{Digest, ObjectKey, TargetId};
 
-/// Paths that one drift names; never their values.
+mod values;
+
+pub use values::{ChangedValue, VALUE_BYTES_MAX, VALUES_BYTES_MAX, VALUES_MAX, Wanted, changed_values};
+
+/// Paths that one drift names.
 pub const FIELDS_MAX: usize = 20;
 
 /// Of all texts of a drift but its object's key, which has a kilobyte. Twenty paths are half of it; and a hub counts a
@@ -110,6 +114,8 @@ pub struct Drift {
     pub operation: Option<String>,
     /// Paths that differed, at most [`FIELDS_MAX`].
     pub fields: Vec<String>,
+    /// What of them can be shown; of a Secret nothing.
+    pub values: Vec<ChangedValue>,
 }
 
 /// What an object's ownership looked like after our last apply. Small, and nothing of a Secret is in it but a hash of
@@ -261,17 +267,18 @@ fn find_unquoted(text: &str, wanted: char) -> Option<usize> {
 /// Paths whose values a correction changes: those of `after` that `found` does not have, but for what the API server
 /// writes itself; at most [`FIELDS_MAX`].
 pub fn corrected_paths(found: &Value, after: &Value) -> Vec<String> {
-    let by_people = |object: &Value| {
-        let mut object = object.clone();
-        if let Some(fields) = object.as_object_mut() {
-            fields.remove("status");
-        }
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.retain(|field, _| !WRITTEN_BY_THE_SERVER.contains(&field.as_str()));
-        }
-        object
-    };
-    differing_paths(&by_people(after), &by_people(found))
+    differing_paths(&without_what_the_server_writes(after), &without_what_the_server_writes(found))
+}
+
+fn without_what_the_server_writes(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|field, _| !WRITTEN_BY_THE_SERVER.contains(&field.as_str()));
+    }
+    object
 }
 
 const WRITTEN_BY_THE_SERVER: [&str; 6] =

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use bellwether_core::apis::{APIS_BYTES_MAX, Apis};
 use bellwether_core::bundle::{Manifest, ManifestError};
 use bellwether_core::definitions::{DEFINITION_PACKED_BYTES_MAX, DEFINITIONS_BYTES_MAX, DEFINITIONS_MAX, Definitions};
-use bellwether_core::drift::{Change, Drift, FIELDS_MAX, MANAGER_BYTES_MAX, Response, TEXT_BYTES_MAX};
+use bellwether_core::drift::{
+    Change, ChangedValue, Drift, FIELDS_MAX, MANAGER_BYTES_MAX, Response, TEXT_BYTES_MAX, VALUE_BYTES_MAX,
+    VALUES_BYTES_MAX, VALUES_MAX,
+};
 use bellwether_core::quoting::without_values;
 use bellwether_core::report::{
     Counts, LINES_MAX, MESSAGE_BYTES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message, bounded_text,
@@ -281,7 +284,7 @@ fn drift(message: v1::Drift) -> Result<(ReportSequence, Drift), WireError> {
         Ok(v1::Response::Failed) => Response::Failed,
         _ => return Err(WireError::Unspecified { field: "response" }),
     };
-    if message.sequence < 1 || message.fields.len() > FIELDS_MAX {
+    if message.sequence < 1 || message.fields.len() > FIELDS_MAX || message.values.len() > VALUES_MAX {
         return Err(WireError::Malformed { field: "drift" });
     }
     let said = |text: &str| Some(bounded_text(text, MANAGER_BYTES_MAX)).filter(|text| !text.is_empty());
@@ -303,8 +306,29 @@ fn drift(message: v1::Drift) -> Result<(ReportSequence, Drift), WireError> {
         manager,
         operation,
         fields,
+        values: changed_values(message.values),
     };
     Ok((ReportSequence::new(message.sequence), drift))
+}
+
+/// As many as have room together. One that cannot be told whole says so.
+fn changed_values(values: Vec<v1::ChangedValue>) -> Vec<ChangedValue> {
+    let mut bytes_left = VALUES_BYTES_MAX;
+    let mut kept = Vec::new();
+    for v1::ChangedValue { path, found, wanted, mut is_cut } in values {
+        let mut bounded = |text: String| {
+            let kept = bounded_text(&text, VALUE_BYTES_MAX);
+            is_cut |= kept != text;
+            kept
+        };
+        let (found, wanted) = (found.map(&mut bounded), wanted.map(&mut bounded));
+        let path = bounded_text(&path, MESSAGE_BYTES_MAX);
+        let bytes = path.len() + [&found, &wanted].into_iter().flatten().map(String::len).sum::<usize>();
+        let Some(left) = bytes_left.checked_sub(bytes).filter(|_| !path.is_empty()) else { continue };
+        bytes_left = left;
+        kept.push(ChangedValue { path, found, wanted, is_cut });
+    }
+    kept
 }
 
 /// Within what a database can hold: one that it refused would be refused again and again, with all that is written with it.

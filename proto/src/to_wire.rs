@@ -2,7 +2,7 @@
 
 use bellwether_core::ObjectKey;
 use bellwether_core::ReportSequence;
-use bellwether_core::drift::{Change, Drift, Response};
+use bellwether_core::drift::{Change, ChangedValue, Drift, Response};
 use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
     Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Packed, Piece, Profile,
@@ -220,6 +220,13 @@ fn drift_to_wire(sequence: ReportSequence, drift: Drift) -> v1::Drift {
         manager: drift.manager.unwrap_or_default(),
         operation: drift.operation.unwrap_or_default(),
         fields: drift.fields,
+        values: drift.values.into_iter().map(Into::into).collect(),
+    }
+}
+
+impl From<ChangedValue> for v1::ChangedValue {
+    fn from(ChangedValue { path, found, wanted, is_cut }: ChangedValue) -> Self {
+        Self { path, found, wanted, is_cut }
     }
 }
 

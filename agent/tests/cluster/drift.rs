@@ -1,7 +1,7 @@
 //! What others do to objects of ours in a real API server, and what becomes of it.
 
 use bellwether_core::Generation;
-use bellwether_core::drift::{Change, Response};
+use bellwether_core::drift::{Change, ChangedValue, Response};
 use bellwether_core::report::{Outcome, Report, Verdict};
 use bellwether_core::session::{DriftMode, SyncOptions};
 use serde_json::{Value, json};
@@ -35,6 +35,28 @@ async fn an_edit_is_put_right_its_author_told_and_the_field_is_still_ours_to_cha
     fixture.assign(2, &[fixture.namespace_object(), fixture.config_map("a", "2")]);
     fixture.report(is_done(2)).await;
     assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["key"], "2");
+}
+
+#[tokio::test]
+async fn what_others_change_is_told_with_what_they_made_of_it_and_of_a_secret_without() {
+    let mut fixture = fixture!();
+    let secret = fixture.object("v1", "Secret", "s", &json!({"stringData": {"password": "ours"}}));
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1"), secret]);
+    fixture.start_agent();
+    fixture.report(is_done(1)).await;
+
+    fixture.edit("a", &json!({"data": {"key": "theirs"}})).await;
+    let told = fixture.drifts(1).await.remove(0);
+    let path = format!("/api/v1/namespaces/{}/secrets/s", fixture.namespace);
+    fixture.merge(&path, "kubectl-edit", &json!({"stringData": {"password": "theirs"}})).await;
+    let of_secret = fixture.drifts(2).await.remove(1);
+
+    let value = |text: &str| Some(format!("\"{text}\""));
+    let changed =
+        ChangedValue { path: ".data.key".to_owned(), found: value("theirs"), wanted: value("1"), is_cut: false };
+    assert_eq!(told.values, [changed]);
+    assert_eq!((of_secret.object.kind.as_str(), of_secret.change), ("Secret", Change::Modified));
+    assert_eq!((of_secret.fields, of_secret.values), (vec![".data.password".to_owned()], Vec::new()));
 }
 
 #[tokio::test]

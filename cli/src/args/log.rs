@@ -1,5 +1,7 @@
 //! `bellwether drift` and `bellwether audit`.
 
+use std::path::PathBuf;
+
 use bellwether_core::Name;
 use clap::{Args, Subcommand, ValueEnum};
 use uuid::Uuid;
@@ -20,6 +22,28 @@ pub(crate) enum DriftCommand {
         #[arg(long, default_value_t = 100, value_parser = parse_limit)]
         limit: usize,
     },
+    /// Show what somebody changed: each field as it was found and as the target wants it.
+    Show {
+        /// As `drift list` names it.
+        id: Uuid,
+    },
+    /// Make what somebody changed a change of the files in Git: prints a patch.
+    ///
+    /// In a checkout of the target's repo, the values that were changed are written into the file that has the object, and all
+    /// else of it stays as it is. `git apply` takes the patch.
+    Accept(DriftAcceptArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DriftAcceptArgs {
+    /// As `drift list` names it.
+    pub(crate) id: Uuid,
+    /// The root of a checkout of the target's repo.
+    #[arg(long, default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Change the file there, too.
+    #[arg(long)]
+    pub(crate) write: bool,
 }
 
 #[derive(Debug, Subcommand)]

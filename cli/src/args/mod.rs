@@ -26,7 +26,7 @@ pub(crate) use cluster::{ClusterCommand, RegisterArgs};
 pub(crate) use credential::{CredentialCommand, CredentialSetArgs};
 pub(crate) use health::HealthArgs;
 pub(crate) use import::{ArgocdArgs, ImportArgs, ImportCommand};
-pub(crate) use log::{AuditCommand, AuditListArgs, DriftCommand, OutcomeChoice};
+pub(crate) use log::{AuditCommand, AuditListArgs, DriftAcceptArgs, DriftCommand, OutcomeChoice};
 pub(crate) use render::RenderArgs;
 pub(crate) use repo::{Provider, RepoAddArgs, RepoCommand, RepoWebhookArgs};
 pub(crate) use rollout::{Reason, RolloutCommand, SteerArgs, SteerClusterArgs};
@@ -322,6 +322,8 @@ mod tests {
         delete
         status
         drift list
+        drift show
+        drift accept
         audit list
         audit verify
         token create

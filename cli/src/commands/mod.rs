@@ -1,5 +1,6 @@
 //! The commands, one module per noun. Each asks the hub and prints; none keeps anything.
 
+mod accept;
 mod apply;
 mod audit;
 mod cluster;

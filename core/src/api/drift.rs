@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-pub use crate::drift::{Change as DriftChange, Response as DriftAction};
+pub use crate::drift::{Change as DriftChange, ChangedValue, Response as DriftAction};
 use crate::{Name, ObjectKey};
 
 /// One change that somebody else made to what a target owns, and what was done about it.
@@ -26,7 +26,10 @@ pub struct DriftDocument {
     pub operation: Option<String>,
     pub change: DriftChange,
     pub action: DriftAction,
-    /// Paths that differed; never their values.
+    /// Paths that differed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
+    /// What they were made and what is wanted, of one that is shown by itself; of a Secret never.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub values: Vec<ChangedValue>,
 }

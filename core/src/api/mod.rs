@@ -25,7 +25,7 @@ pub use cluster::{
     ClusterApis, ClusterDefinition, ClusterDefinitions, ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget,
     NamedDefinition, RegisterCluster, RegisteredCluster,
 };
-pub use drift::{DriftAction, DriftChange, DriftDocument};
+pub use drift::{ChangedValue, DriftAction, DriftChange, DriftDocument};
 pub use problem::Problem;
 pub use repo::{
     AcceptHead, CreatedRepo, MadeCredential, RepoCredential, RepoDocument, RepoHead, RepoStatus, WebhookAnswer,

@@ -25,8 +25,8 @@ impl Drifted {
     /// As the hub is told.
     pub fn with_id(self, id: Uuid) -> Drift {
         let Self { target, key, found_at, found, response } = self;
-        let Found { change, manager, operation, fields } = found;
-        Drift { id, target, object: key, found_at, change, response, manager, operation, fields }
+        let Found { change, manager, operation, fields, values } = found;
+        Drift { id, target, object: key, found_at, change, response, manager, operation, fields, values }
     }
 }
 

@@ -10,7 +10,7 @@ use super::event::Condition;
 use super::metadata::Metadata;
 use super::owner::{Owner, is_ours, may_delete, owner_hint};
 use super::step::Step;
-use crate::drift::{Change, culprit, differing_paths, lost_paths};
+use crate::drift::{Change, ChangedValue, Wanted, changed_values, culprit, differing_paths, lost_paths};
 use crate::keep::kept_by;
 use crate::object::MANAGER;
 use crate::report::Verdict;
@@ -75,8 +75,10 @@ pub struct Found {
     /// Who, as `managedFields` say.
     pub manager: Option<String>,
     pub operation: Option<String>,
-    /// Paths, at most [`FIELDS_MAX`](crate::drift::FIELDS_MAX); never values.
+    /// Paths, at most [`FIELDS_MAX`](crate::drift::FIELDS_MAX).
     pub fields: Vec<String>,
+    /// What of them the hub is told; of a Secret nothing.
+    pub values: Vec<ChangedValue>,
 }
 
 /// What came of a step, with what was found to be changed.
@@ -165,13 +167,15 @@ impl Finding {
 impl Found {
     /// Nobody can say by whom: what is gone has no managers.
     pub fn deleted() -> Self {
-        Self { change: Change::Deleted, manager: None, operation: None, fields: Vec::new() }
+        Self { change: Change::Deleted, manager: None, operation: None, fields: Vec::new(), values: Vec::new() }
     }
 
-    /// Of an object as it was found, and the paths that were not as we applied them.
-    pub fn of(owner: Owner, found: &Value, fields: Vec<String>) -> Self {
+    /// Of an object as it was found, and the paths that were not as we applied them; with what it is to be, as far as that is
+    /// known.
+    pub fn of(owner: Owner, found: &Value, fields: Vec<String>, wanted: Option<Wanted<'_>>) -> Self {
         let (manager, operation) = culprit(&found["metadata"], MANAGER, &fields).unzip();
-        Self { change: owner.change(), manager, operation, fields }
+        let values = wanted.map(|wanted| changed_values(wanted, found)).unwrap_or_default();
+        Self { change: owner.change(), manager, operation, fields, values }
     }
 
     /// Of an object whose apply was refused: what is not as we applied it, as far as that can be told without the API
@@ -182,7 +186,7 @@ impl Found {
             fields = differing_paths(wanted, found);
         }
         let is_drift = owner.change() != Change::Modified || !fields.is_empty();
-        is_drift.then(|| Self::of(owner, found, fields))
+        is_drift.then(|| Self::of(owner, found, fields, Some(Wanted::Sent(wanted))))
     }
 }
 

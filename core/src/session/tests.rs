@@ -685,6 +685,7 @@ fn a_drift_is_told_once_and_kept_while_no_hub_has_it() {
         manager: None,
         operation: None,
         fields: Vec::new(),
+        values: Vec::new(),
     });
 
     // The hub takes its messages and says nothing.

@@ -53,12 +53,47 @@ async fn an_edit_and_a_delete_are_put_right_listed_and_audited() -> Result<()> {
         assert_eq!(scene.value(1, "farewell", "text").await?, "bye");
         assert_eq!([&edited["name"], &edited["manager"], &edited["change"]], ["greeting", "kubectl-patch", "modified"]);
         assert_eq!(edited["fields"][0], ".data.text");
+        let id = edited["id"].as_str().context("a drift has an id")?;
+        let shown = scene.cli(&["drift", "show", id]).await?.ended_with(0)?.stdout;
+        assert!(shown.ends_with(".data.text\n  - \"hello\"\n  + \"theirs\"\n"), "{shown}");
         assert_eq!([&deleted["name"], &deleted["change"], &deleted["action"]], ["farewell", "deleted", "corrected"]);
         let audited = scene.wait_for_audit("drift.corrected").await?;
         assert_eq!(audited["target"], "shop");
         let next = scene.push(&[("shop/greeting.yaml", &config_map("greeting", "text", "hello again"))]).await?;
         scene.wait_until_healthy(&next).await?;
         assert_eq!(scene.value(1, "greeting", "text").await?, "hello again", "the field is still the target's");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_somebody_changed_by_hand_becomes_a_patch_of_the_file_that_git_takes() -> Result<()> {
+    Scene::run(&[1], async |scene| {
+        install(scene, "  sync: {drift: warn}\n").await?;
+        edit(scene, "greeting", "theirs").await?;
+        let drift = drifts(scene, 1).await?.remove(0);
+        let id = drift["id"].as_str().context("a drift has an id")?;
+        let checkout = tempfile::tempdir()?;
+        let file = checkout.path().join("shop/greeting.yaml");
+        std::fs::create_dir(checkout.path().join("shop"))?;
+        let text = format!("# Says hello.\n{}", config_map("greeting", "text", "hello"));
+        std::fs::write(&file, &text)?;
+        let dir = checkout.path().to_str().context("it is UTF-8")?;
+
+        let patch = scene.cli(&["drift", "accept", id, "--dir", dir]).await?.ended_with(0)?.stdout;
+        assert_eq!(std::fs::read_to_string(&file)?, text, "nothing is written that was not asked for");
+        std::fs::write(checkout.path().join("it.patch"), &patch)?;
+        let applies = tokio::process::Command::new("git").args(["apply", "it.patch"]).current_dir(dir).status().await?;
+
+        assert!(applies.success(), "{patch}");
+        let accepted = std::fs::read_to_string(&file)?;
+        assert_eq!(accepted, text.replace("\"hello\"", "\"theirs\""));
+        let refused = scene.cli(&["drift", "accept", id, "--dir", dir, "--write"]).await?;
+        assert!(refused.ended_with(1)?.stderr.contains("and not \"hello\""), "it says so by now");
+        let commit = scene.push(&[("shop/greeting.yaml", &accepted)]).await?;
+        scene.wait_until_healthy(&commit).await?;
+        assert_eq!(scene.value(1, "greeting", "text").await?, "theirs");
         Ok(())
     })
     .await

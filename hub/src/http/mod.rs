@@ -91,6 +91,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/rollouts/{id}/intents", change(post(rollouts::intend)))
         .route("/status", read(get(status::show)))
         .route("/drift", read(get(drift::list)))
+        .route("/drift/{id}", read(get(drift::show)))
         .route("/audit", read(get(audit::list)))
         .route("/audit/verify", of(&hub, Does::CheckLog, post(audit::verify)))
         .fallback(problem::no_such_route);

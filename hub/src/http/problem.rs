@@ -42,6 +42,7 @@ impl Refusal {
             "repo" => "repo_not_found",
             "target" => "target_not_found",
             "token" => "token_not_found",
+            "drift" => "drift_not_found",
             _ => "rollout_not_found",
         };
         let detail = format!("there is no {kind} `{name}`");

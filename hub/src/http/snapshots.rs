@@ -15,6 +15,7 @@ use crate::store::Pool;
 /// Routes whose success needs a rollout, which the end-to-end tests have: here they are only refused.
 const REFUSED_ONLY: &[(&str, &str)] = &[
     ("GET", "/rollouts/a"),
+    ("GET", "/drift/a"),
     ("GET", "/rollouts/a/members"),
     ("POST", "/rollouts/a/intents"),
     ("GET", "/targets/a/render"),
@@ -193,6 +194,7 @@ async fn every_route_answers_as_it_did(pool: Pool) {
     say.ask("POST", "/rollouts/none/intents", r#"{"intent":{"verb":"pause"}}"#).await;
     say.ask("GET", "/drift", "").await;
     say.ask("GET", "/drift?since=yesterday", "").await;
+    say.ask("GET", &format!("/drift/{nobody}"), "").await;
     take("rollouts", say);
 
     let mut say = Transcript::of(&api);

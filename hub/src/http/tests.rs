@@ -54,6 +54,7 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("POST", "/rollouts/a/intents"),
     ("GET", "/status"),
     ("GET", "/drift"),
+    ("GET", "/drift/a"),
     ("GET", "/audit"),
     ("POST", "/audit/verify"),
 ];

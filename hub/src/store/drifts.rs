@@ -25,8 +25,8 @@ pub(crate) async fn insert_new(
         r#"
         insert into drift_events
                (drift_id, cluster_id, target_id, object, change, action, manager, operation, fields, found_at,
-                recorded_at)
-        select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
+                recorded_at, changed_values)
+        select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $14
          where exists (
                select from assignments a join targets t using (target_id) where a.cluster_id = $2 and t.target_id = $3
          )
@@ -55,6 +55,7 @@ pub(crate) async fn insert_new(
         to_sql(now),
         PER_CLUSTER_MAX - 1,
         PER_TARGET_MAX - 1,
+        (!drift.values.is_empty()).then_some(Json(&drift.values)) as _,
     )
     .execute(db)
     .await?;
@@ -95,6 +96,7 @@ mod tests {
             manager: None,
             operation: None,
             fields: Vec::new(),
+            values: Vec::new(),
         }
     }
 

@@ -61,8 +61,7 @@ async fn whoever_came_back_while_it_was_written_that_they_are_waited_for_is_seen
 /// It asks whose members wait for it before the rollout can be seen, and after that has taken it for away.
 #[crate::store::database_test(migrations = "../migrations")]
 async fn a_cluster_that_comes_back_while_a_rollout_begins_without_it_gets_what_that_brings(pool: Pool) {
-    const WAITS: &str =
-        "select exists (select from pg_locks where not granted and relation = 'assignments'::regclass)";
+    const WAITS: &str = "select exists (select from pg_locks where not granted and relation = 'assignments'::regclass)";
 
     let strategy = json!({"waves": [{"name": "all", "maxConcurrent": "100%"}]});
     let scene = Scene::with(&pool, 2, &["--offline-after-ms", "1", "--grace-ms", "1"], &strategy).await;

@@ -9,6 +9,7 @@
 //! Files are hostile input: size, depth, nodes, documents and what aliases add are bounded, each with its reason.
 
 mod decode;
+mod edit;
 mod encoding;
 mod json;
 mod scalar;
@@ -21,6 +22,7 @@ use std::fmt;
 use serde_json::{Map, Number, Value};
 
 pub use decode::Budget;
+pub use edit::{Edit, EditError, edit};
 pub(crate) use scalar::is_go_base64;
 
 /// The largest file. The largest public bundles of CustomResourceDefinitions have half of it.
@@ -219,7 +221,7 @@ pub struct YamlError {
 }
 
 /// A place in a file, both from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position {
     pub line: usize,
     pub column: usize,
@@ -316,7 +318,7 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Vec<Document>, YamlError> {
 /// The same of one of several files whose documents are kept together.
 pub fn read_within(file: &str, bytes: &[u8], budget: &mut Budget) -> Result<Vec<Document>, YamlError> {
     budget.begin_file();
-    read_bytes(bytes, budget).map_err(|Failure { at, problem }| YamlError { file: file.to_owned(), at, problem })
+    read_bytes(bytes, budget).map_err(|failure| failure.of(file))
 }
 
 /// Of a stream that a program wrote: the documents of one part. Nobody could look up where in it a problem is.
@@ -340,6 +342,10 @@ struct Failure {
 impl Failure {
     fn new(line: usize, column: usize, problem: Problem) -> Self {
         Self { at: Position { line, column }, problem }
+    }
+
+    fn of(self, file: &str) -> YamlError {
+        YamlError { file: file.to_owned(), at: self.at, problem: self.problem }
     }
 
     fn syntax(at: Position, message: &str) -> Self {

@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 
 use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Span, StructureStyle, Tag};
 
@@ -84,6 +85,28 @@ pub(super) fn parse<'t>(part: &Part<'t>) -> Result<Tree<'t>, Failure> {
         builder.take(event, span)?;
     }
     if separators.left > 0 { Err(separator_failure(part)) } else { Ok(builder.tree) }
+}
+
+/// Where a text is written that has a line of its own or stands within one, and how.
+#[derive(Debug)]
+pub(super) struct ScalarPlace {
+    /// Of the part, with its quotes.
+    pub(super) bytes: Range<usize>,
+    pub(super) style: ScalarStyle,
+}
+
+/// Of a part that can be read, all of its first document; of blocks (`|`, `>`) none.
+pub(super) fn scalar_places(part: &Part<'_>) -> HashMap<Position, ScalarPlace> {
+    let options = granit_parser::options! { emit_comments: false };
+    let events = Parser::new_from_str_with_options(part.text, options).map_while(Result::ok);
+    let builder = Builder { first_line: part.line, ..Builder::default() };
+    let scalars = events.take_while(|(event, _)| !matches!(event, Event::DocumentEnd)).filter_map(|(event, span)| {
+        let Event::Scalar(_, style, ..) = event else { return None };
+        let is_block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
+        let bytes = span.start.byte_offset()?..span.end.byte_offset()?;
+        (!is_block).then(|| (builder.position(span.start), ScalarPlace { bytes, style }))
+    });
+    scalars.collect()
 }
 
 #[derive(Default)]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bellwether_core::apply::is_made_anew;
-use bellwether_core::drift::corrected_paths;
+use bellwether_core::drift::{Wanted as Compared, corrected_paths};
 use bellwether_core::health;
 use bellwether_core::keep::kept_by;
 use bellwether_core::object::canonical_json;
@@ -488,7 +488,7 @@ impl Question<'_> {
         // To ask what an apply would change, nothing is taken from anybody.
         if !owner.may_write() || (owner == Owner::Adopted && !self.writes) {
             let finding = Finding::Exists { hint: owner_hint(&there.metadata, self.attempt.step) };
-            return Ok(Answer { drift: Some(Found::of(owner, &found, Vec::new())), ..finding.into() });
+            return Ok(Answer { drift: Some(Found::of(owner, &found, Vec::new(), None)), ..finding.into() });
         }
         let wanted = self.attempt.wanted(&self.body, &found).await?;
         let made = match self.apply_onto(&wanted, &there, owner).await {
@@ -500,7 +500,7 @@ impl Question<'_> {
             }
         };
         let fields = corrected_paths(&found, &made.object);
-        let drift = (!fields.is_empty()).then(|| Found::of(owner, &found, fields));
+        let drift = (!fields.is_empty()).then(|| Found::of(owner, &found, fields, Some(Compared::After(&made.object))));
         if self.writes {
             return Ok(made.answer(self.body.clone(), drift));
         }

@@ -223,7 +223,7 @@ fn other_uid(number: &str) -> Uuid {
 fn found(change: Change) -> Found {
     let name = |text: &str| Some(text.to_owned());
     let fields = vec![".data.a".to_owned()];
-    Found { change, manager: name("kubectl-edit"), operation: name("Update"), fields }
+    Found { change, manager: name("kubectl-edit"), operation: name("Update"), fields, values: Vec::new() }
 }
 
 /// A step as a script writes it, with as much of it as the script says.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use bellwether_core::Name;
 use bellwether_core::api::{DriftDocument, List};
 use serde::Deserialize;
+use uuid::Uuid;
 
 use super::{clusters, find};
 use crate::Hub;
@@ -43,4 +44,17 @@ pub(in crate::http) async fn list(
     let page = pages::page(drifts, limit, |(_, place)| pages::encode_cursor(place));
     let items = page.items.into_iter().map(|(document, _)| document).collect();
     Ok(Json(List { items, next: page.next }))
+}
+
+/// One, with what the fields were made.
+pub(in crate::http) async fn show(
+    State(hub): State<Arc<Hub>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<DriftDocument>, Refusal> {
+    let missing = || Refusal::not_found("drift", &id);
+    let uuid: Uuid = id.parse().map_err(|_| missing())?;
+    let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
+    let drift = drifts::find(&mut db, caller.project.id, uuid).await?;
+    Ok(Json(drift.ok_or_else(missing)?))
 }

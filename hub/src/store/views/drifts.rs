@@ -1,6 +1,7 @@
 //! What others changed in the clusters, as people are shown it.
 
 use bellwether_core::api::DriftDocument;
+use bellwether_core::drift::ChangedValue;
 use bellwether_core::{ClusterId, ObjectKey, ProjectId, TargetId};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -23,6 +24,7 @@ struct Row {
     fields: Vec<String>,
     found_at: chrono::DateTime<chrono::Utc>,
     recorded_at: chrono::DateTime<chrono::Utc>,
+    values: Option<Stored<Vec<ChangedValue>>>,
 }
 
 /// A page of a project's, newest first, before a place; with the place of each.
@@ -38,7 +40,8 @@ pub(crate) async fn list(
         Row,
         r#"
         select d.drift_id, c.name as cluster, t.name as target, d.object as "object: Stored<ObjectKey>", d.change,
-               d.action, d.manager, d.operation, d.fields, d.found_at, d.recorded_at
+               d.action, d.manager, d.operation, d.fields, d.found_at, d.recorded_at,
+               null::jsonb as "values: Stored<Vec<ChangedValue>>"
           from drift_events d
           join clusters c using (cluster_id)
           join targets t using (target_id)
@@ -61,6 +64,31 @@ pub(crate) async fn list(
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
+/// One of a project's, with what was changed; a list has the paths only.
+pub(crate) async fn find(
+    db: &mut Connection,
+    project: ProjectId,
+    id: Uuid,
+) -> Result<Option<DriftDocument>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"
+        select d.drift_id, c.name as cluster, t.name as target, d.object as "object: Stored<ObjectKey>", d.change,
+               d.action, d.manager, d.operation, d.fields, d.found_at, d.recorded_at,
+               d.changed_values as "values: Stored<Vec<ChangedValue>>"
+          from drift_events d
+          join clusters c using (cluster_id)
+          join targets t using (target_id)
+         where d.drift_id = $1 and t.project_id = $2
+        "#,
+        id,
+        project.as_uuid(),
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| row.try_into().map(|(document, _): (_, Place)| document)).transpose()
+}
+
 impl TryFrom<Row> for (DriftDocument, Place) {
     type Error = StoreError;
 
@@ -78,6 +106,11 @@ impl TryFrom<Row> for (DriftDocument, Place) {
             change: row.change.parse().map_err(|_| unreadable("change"))?,
             action: row.action.parse().map_err(|_| unreadable("action"))?,
             fields: row.fields,
+            // What a later version wrote in another way is shown without.
+            values: row
+                .values
+                .and_then(|values| values.read("drift_events", "changed_values").ok())
+                .unwrap_or_default(),
         };
         Ok((document, place))
     }
@@ -93,6 +126,11 @@ mod tests {
     use crate::store::rows::{MAIN, Rows};
     use crate::store::{Pool, drifts};
 
+    fn changed() -> ChangedValue {
+        let value = |text: &str| Some(text.to_owned());
+        ChangedValue { path: ".data.a".to_owned(), found: value("\"2\""), wanted: value("\"1\""), is_cut: false }
+    }
+
     fn drift(target: TargetId) -> Drift {
         Drift {
             id: clock::new_id(),
@@ -104,6 +142,7 @@ mod tests {
             manager: Some("kubectl".to_owned()),
             operation: None,
             fields: vec!["data.a".to_owned()],
+            values: vec![changed()],
         }
     }
 
@@ -149,5 +188,9 @@ mod tests {
         assert!(of_target.iter().all(|(one, _)| one.target.as_str() == "shop") && of_target.len() == 3);
         assert!(of_both.is_empty() && of_others.is_empty());
         assert_eq!(of_target[0].0.fields, ["data.a"]);
+        let one = of_target[0].0.id;
+        let shown = find(db, project, one).await.expect("read").expect("it is there");
+        assert_eq!((shown.id, shown.values), (one, vec![changed()]));
+        assert_eq!(find(db, ProjectId::new(clock::new_id()), one).await.expect("read"), None, "of another project");
     }
 }

@@ -62,6 +62,7 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
         manager: Some("kubectl-edit".to_owned()),
         operation: None,
         fields: vec![".spec.replicas".to_owned()],
+        values: Vec::new(),
     };
     vec![
         AgentMessage::Hello(hello),
