@@ -4,6 +4,8 @@
 //! and what may be forced or deleted; and by [`bellwether_core::yielded`]: what of it somebody else keeps. Before anything is
 //! written the fence is asked, at the same time as what is there: a correction is two round trips.
 
+mod adopt;
+
 use std::sync::Arc;
 
 use bellwether_core::apply::is_made_anew;
@@ -15,7 +17,7 @@ use bellwether_core::reconcile::{
     Act, Answer, Body, ClusterError, Condition, Contested, Finding, Found, Metadata, Owner, Step, is_ours, label_of,
     owner_hint,
 };
-use bellwether_core::takeover::{adopted, taken_over};
+use bellwether_core::takeover::taken_over;
 use bellwether_core::yielded::{Yielded, is_scaled, may_be_yielded, without_yielded};
 use bellwether_core::{ObjectKey, TargetId};
 use serde_json::Value;
@@ -329,30 +331,6 @@ impl Attempt<'_> {
         let how = if writes { Apply::Forced } else { Apply::ForcedDryRun };
         let live = self.cluster.apply(&self.step.key, wanted.sent.bytes(), how, Onto::AsRead(there)).await?;
         self.applied(wanted, writes, live).await
-    }
-
-    /// Takes it from whoever applied it: what they hold of it is ours before it is applied, so that what Git does not say
-    /// goes, their marks among that. Cut off in between it is nobody's, and adopted the next time.
-    async fn adopt(&self, wanted: &Wanted, there: &Live) -> Result<Made, ClusterError> {
-        let (key, object) = (&self.step.key, parse(&there.body)?);
-        let former = &object["metadata"]["managedFields"];
-        let now = match adopted(former, FIELD_MANAGER, &key.api_version) {
-            Some(ours) => self.cluster.set_managers(key, &there.metadata.resource_version, &ours).await?,
-            None => there.metadata.clone(),
-        };
-        match self.cluster.apply(key, wanted.sent.bytes(), Apply::Forced, Onto::AsRead(&now)).await {
-            Ok(live) => {
-                let from = owner_hint(&there.metadata, self.step);
-                tracing::info!(target.id = %self.step.target, object = %key, from, "adopted");
-                self.applied(wanted, true, live).await
-            }
-            Err(error @ ClusterError::Rejected { .. }) => {
-                // It stays theirs, and what they drop from their files goes. If that fails, it is adopted in part the next time.
-                let _ = self.cluster.set_managers(key, &now.resource_version, former).await;
-                Err(error)
-            }
-            Err(error) => Err(error),
-        }
     }
 
     async fn applied(&self, wanted: &Wanted, writes: bool, live: Live) -> Result<Made, ClusterError> {
