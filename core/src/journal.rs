@@ -22,7 +22,7 @@ use crate::bundle::Manifest;
 use crate::health::{self, Ending};
 use crate::object::Identity;
 use crate::session::agent::Accepted;
-use crate::session::{Action, Adopt, Assignment, DriftMode, Forgotten, Prune, SyncOptions};
+use crate::session::{Action, Adopt, Assignment, DriftMode, Forgotten, Prune, Replace, SyncOptions};
 use crate::{Digest, Generation, Name, ObjectKey, TargetId, TraceId};
 
 pub use backlog::Backlog;
@@ -176,6 +176,12 @@ struct Record {
     drift: DriftMode,
     #[serde(default)]
     adopt: Adopt,
+    #[serde(default)]
+    replace: Replace,
+    #[serde(default)]
+    create_namespace: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    namespace: Option<Name>,
     before: Vec<Before>,
     #[serde(default)]
     retried: Generation,
@@ -660,6 +666,9 @@ impl Record {
             prune: assignment.options.prune,
             drift: assignment.options.drift,
             adopt: assignment.options.adopt,
+            replace: assignment.options.replace,
+            create_namespace: assignment.options.create_namespace,
+            namespace: assignment.namespace.clone(),
             before: before.clone(),
             retried: assignment.retried,
             trace: assignment.trace,
@@ -674,7 +683,14 @@ impl Record {
             action: self.action.parse()?,
             manifest: Manifest::decode(self.manifest.as_bytes(), self.digest).map_err(|error| error.to_string())?,
             prunable: self.prunable.clone(),
-            options: SyncOptions { prune: self.prune, drift: self.drift, adopt: self.adopt },
+            namespace: self.namespace.clone(),
+            options: SyncOptions {
+                prune: self.prune,
+                drift: self.drift,
+                adopt: self.adopt,
+                replace: self.replace,
+                create_namespace: self.create_namespace,
+            },
             retried: self.retried,
             trace: self.trace,
         })
@@ -700,6 +716,7 @@ mod tests {
             action: Action::Apply,
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable: Vec::new(),
+            namespace: None,
             options: SyncOptions::default(),
             retried: Generation::default(),
             trace: Some(TraceId::new(Uuid::from_u128(3))),

@@ -41,6 +41,7 @@ pub mod keep;
 mod likeness;
 pub mod quoting;
 pub mod reconcile;
+pub mod replace;
 pub mod reserved;
 pub mod rollout;
 #[cfg(test)]

@@ -9,12 +9,14 @@ use crate::ObjectKey;
 use crate::apply::{APPLY_ANNOTATION, PHASE_ANNOTATION};
 use crate::health::HEALTH_ANNOTATION;
 use crate::object::{OWNER_ANNOTATION, TARGET_LABEL};
+use crate::replace::REPLACE_ANNOTATION;
 
 /// Before an agent's namespace in the names of its ClusterRole and of what binds it.
 const AGENT_PREFIX: &str = "bellwether-agent-";
 
 /// What manifests may say to Bellwether.
-const FOR_PEOPLE: [&str; 4] = [APPLY_ANNOTATION, HEALTH_ANNOTATION, "bellwether.dev/substitute", PHASE_ANNOTATION];
+const FOR_PEOPLE: [&str; 5] =
+    [APPLY_ANNOTATION, HEALTH_ANNOTATION, "bellwether.dev/substitute", PHASE_ANNOTATION, REPLACE_ANNOTATION];
 
 /// Whether the object belongs to an agent that is installed in such a namespace. There are its journal and its identity:
 /// a target that wrote there, or over the rights that it was installed with, could take the agent over or keep it from
@@ -93,7 +95,7 @@ mod tests {
             |labels: Value, annotations: Value| json!({"metadata": {"labels": labels, "annotations": annotations}});
         let good = object(
             json!({TARGET_LABEL: "7", "app": "x"}),
-            json!({OWNER_ANNOTATION: "main/shop", PHASE_ANNOTATION: "2", APPLY_ANNOTATION: "once", "demo.bellwether.dev/x": "1"}),
+            json!({OWNER_ANNOTATION: "main/shop", PHASE_ANNOTATION: "2", APPLY_ANNOTATION: "once", REPLACE_ANNOTATION: "never", "demo.bellwether.dev/x": "1"}),
         );
         let found = |labels, annotations| reserved_mark(&object(labels, annotations), "7");
 

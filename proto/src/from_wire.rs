@@ -15,7 +15,7 @@ use bellwether_core::report::{
 };
 use bellwether_core::session::{
     Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, HeartbeatPolicy, Hello, HubMessage, Listed, Packed,
-    Piece, Profile, ProfileWanted, Prune, SyncOptions, Want, Welcome,
+    Piece, Profile, ProfileWanted, Prune, Replace, SyncOptions, Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 use jiff::{SignedDuration, Timestamp};
@@ -219,6 +219,15 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         Ok(v1::Adopt::Always) => Adopt::Always,
         Err(_) => return Err(WireError::Unspecified { field: "adopt" }),
     };
+    let replace = match v1::Replace::try_from(message.replace) {
+        Ok(v1::Replace::Unspecified) => Replace::Never,
+        Ok(v1::Replace::Immutable) => Replace::Immutable,
+        Err(_) => return Err(WireError::Unspecified { field: "replace" }),
+    };
+    let namespace = match message.namespace.as_str() {
+        "" => None,
+        name => Some(name.parse().map_err(|_| WireError::Malformed { field: "assignment.namespace" })?),
+    };
     let name: Name = message.name.parse().map_err(|_| WireError::Malformed { field: "assignment.name" })?;
     let trace = match message.trace.as_slice() {
         [] => None,
@@ -231,7 +240,8 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         action: action(message.action)?,
         manifest: Manifest::decode(&message.manifest, digest(&message.digest, "assignment.digest")?)?,
         prunable: message.prunable.into_iter().map(object_key).collect::<Result<_, _>>()?,
-        options: SyncOptions { prune, drift, adopt },
+        namespace,
+        options: SyncOptions { prune, drift, adopt, replace, create_namespace: message.create_namespace },
         retried: Generation::new(message.retried),
         trace,
     })

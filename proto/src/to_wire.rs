@@ -6,7 +6,7 @@ use bellwether_core::drift::{Change, ChangedValue, Drift, Response};
 use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
     Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Packed, Piece, Profile,
-    ProfileWanted, Prune, Want, Welcome,
+    ProfileWanted, Prune, Replace, Want, Welcome,
 };
 use jiff::SignedDuration;
 
@@ -135,6 +135,10 @@ impl From<Assignment> for v1::Assignment {
             Adopt::IfUnowned => v1::Adopt::IfUnowned,
             Adopt::Always => v1::Adopt::Always,
         };
+        let replace = match assignment.options.replace {
+            Replace::Never => v1::Replace::Unspecified,
+            Replace::Immutable => v1::Replace::Immutable,
+        };
         Self {
             target: assignment.target.as_uuid().as_bytes().to_vec(),
             name: assignment.name.to_string(),
@@ -146,6 +150,9 @@ impl From<Assignment> for v1::Assignment {
             prune: prune.into(),
             drift: drift.into(),
             adopt: adopt.into(),
+            namespace: assignment.namespace.map(|namespace| namespace.to_string()).unwrap_or_default(),
+            create_namespace: assignment.options.create_namespace,
+            replace: replace.into(),
             retried: assignment.retried.get(),
             trace: assignment.trace.map(|trace| trace.as_uuid().as_bytes().to_vec()).unwrap_or_default(),
         }

@@ -99,6 +99,7 @@ fn assignment() -> Assignment {
         action: Action::Apply,
         manifest,
         prunable: vec![ObjectKey { namespace: None, ..key() }],
+        namespace: None,
         options: SyncOptions::default(),
         retried: Generation::new(4),
         trace: Some(TraceId::new(Uuid::from_u128(6))),

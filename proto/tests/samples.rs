@@ -8,6 +8,8 @@ mod v0_2;
 mod v0_3;
 #[path = "samples/v0_4/mod.rs"]
 mod v0_4;
+#[path = "samples/v0_5/mod.rs"]
+mod v0_5;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -39,6 +41,7 @@ fn versions() -> Vec<Version> {
         Version { name: "v0_2", from_agent: v0_2::from_agent(), from_hub: v0_2::from_hub() },
         Version { name: "v0_3", from_agent: v0_3::from_agent(), from_hub: v0_3::from_hub() },
         Version { name: "v0_4", from_agent: v0_4::from_agent(), from_hub: v0_4::from_hub() },
+        Version { name: "v0_5", from_agent: v0_5::from_agent(), from_hub: v0_5::from_hub() },
     ]
 }
 

@@ -9,6 +9,7 @@ use bellwether_core::apply::{APPLY_ANNOTATION, ONCE, PHASE_ANNOTATION};
 use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_core::parameters::{CLUSTER_FACTS_PREFIX, Values, fact_of};
+use bellwether_core::replace::REPLACE_ANNOTATION;
 
 use crate::engine::plain::SEALED_HINT;
 use crate::engine::variables::nearest;
@@ -98,6 +99,8 @@ pub enum RenderError {
     PhaseInvalid { at: Place },
     #[error("{at}: the annotation `{APPLY_ANNOTATION}` may only say `{ONCE}`")]
     ApplyInvalid { at: Place },
+    #[error("{at}: the annotation `{REPLACE_ANNOTATION}` may only say `immutable` or `never`")]
+    ReplaceInvalid { at: Place },
     #[error("{at}: metadata.generateName would make a new object with every apply")]
     GeneratedName { at: Place },
     #[error("{key} stands twice: at {first} and at {second}")]
@@ -208,6 +211,7 @@ impl RenderError {
             Self::NotAPathSegment { .. } => "object_name_invalid",
             Self::PhaseInvalid { .. } => "object_phase_invalid",
             Self::ApplyInvalid { .. } => "object_apply_invalid",
+            Self::ReplaceInvalid { .. } => "object_replace_invalid",
             Self::GeneratedName { .. } => "object_name_generated",
             Self::Duplicate { .. } => "object_duplicate",
             Self::TooLarge { .. } => "object_too_large",
@@ -324,6 +328,9 @@ impl RenderError {
             Self::ApplyInvalid { .. } => {
                 "write `once`, or take the annotation off for an object that is kept as it is written"
             }
+            Self::ReplaceInvalid { .. } => {
+                "write `immutable` or `never`, or take the annotation off for an object that is kept as its target says"
+            }
             Self::GeneratedName { .. } => "give the object a metadata.name",
             Self::Duplicate { .. } => "remove one, or rename it",
             Self::TooLarge { .. } => "split it; Kubernetes stores no larger object",
@@ -397,6 +404,7 @@ impl RenderError {
             | Self::NotAPathSegment { at, .. }
             | Self::PhaseInvalid { at }
             | Self::ApplyInvalid { at }
+            | Self::ReplaceInvalid { at }
             | Self::GeneratedName { at }
             | Self::Duplicate { second: at, .. }
             | Self::TooLarge { at, .. }

@@ -182,6 +182,11 @@ fn what_is_no_object_is_refused_with_a_code_and_a_line() {
             "object_apply_invalid",
             6,
         ),
+        (
+            "apiVersion: v1\nkind: A\nmetadata:\n  name: a\n  annotations:\n    bellwether.dev/replace: always\n",
+            "object_replace_invalid",
+            6,
+        ),
         ("a: 1\nb: [\n", "yaml_invalid", 2),
     ] {
         let error = refusal(text);

@@ -197,6 +197,7 @@ impl Fixture {
             action,
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable,
+            namespace: Some(self.namespace.parse().expect("is a name")),
             options: self.options,
             retried: Generation::default(),
             trace: None,

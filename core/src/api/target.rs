@@ -13,7 +13,7 @@ use super::{Document, RolloutDocument, WrittenStrategy};
 use crate::labels::LabelSelector;
 use crate::parameters::{ClusterSelector, ParameterSet};
 use crate::render::{Crds, HelmOptions, LeftOutHook, Lookup, RenderKind, RenderOptions, RepoFile, Volatile};
-use crate::session::{Adopt, DriftMode, Prune, SyncOptions};
+use crate::session::{Adopt, DriftMode, Prune, Replace, SyncOptions};
 use crate::source::GitRef;
 use crate::target::TargetSpec;
 use crate::{Condition, Digest, Name, RolloutId};
@@ -296,6 +296,8 @@ pub struct WrittenSync {
     pub prune: Prune,
     pub drift: DriftMode,
     pub adopt: Adopt,
+    pub replace: Replace,
+    pub create_namespace: bool,
 }
 
 // Both ways by all fields: one that is added to a noun or to a document does not compile before it is here.
@@ -462,14 +464,14 @@ impl From<ParameterSet> for WrittenParameters {
 }
 
 impl From<WrittenSync> for SyncOptions {
-    fn from(WrittenSync { prune, drift, adopt }: WrittenSync) -> Self {
-        Self { prune, drift, adopt }
+    fn from(WrittenSync { prune, drift, adopt, replace, create_namespace }: WrittenSync) -> Self {
+        Self { prune, drift, adopt, replace, create_namespace }
     }
 }
 
 impl From<SyncOptions> for WrittenSync {
-    fn from(SyncOptions { prune, drift, adopt }: SyncOptions) -> Self {
-        Self { prune, drift, adopt }
+    fn from(SyncOptions { prune, drift, adopt, replace, create_namespace }: SyncOptions) -> Self {
+        Self { prune, drift, adopt, replace, create_namespace }
     }
 }
 
@@ -584,7 +586,9 @@ mod tests {
             }, "kustomize": "shop/over", "parameterFiles": ["envs/eu.yaml"]},
             "clusters": {"matchLabels": {"env": "prod"}},
             "parameters": [{"clusters": {"matchLabels": {"size": "big"}}, "values": {"replicas": 3}}],
-            "sync": {"prune": "never", "drift": "warn", "adopt": "always"},
+            "sync": {
+                "prune": "never", "drift": "warn", "adopt": "always", "replace": "immutable", "createNamespace": true,
+            },
             "rollout": {
                 "waves": [{"name": "canary", "percent": 5, "maxConcurrent": 1, "soak": "10m", "minHealthy": "50%"}],
                 "failureBudget": "5%", "deadline": "1h", "onFailure": "rollback", "offline": "wait",

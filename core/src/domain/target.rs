@@ -60,6 +60,8 @@ pub enum InvalidTarget {
     Parameters(#[from] InvalidParameter),
     #[error(transparent)]
     Render(#[from] InvalidRender),
+    #[error("`createNamespace` is asked for, and the target has no namespace")]
+    NoNamespace,
     #[error(transparent)]
     Rollout(#[from] StrategyError),
 }
@@ -73,6 +75,7 @@ impl InvalidTarget {
             Self::Clusters(_) => "selector_invalid",
             Self::Parameters(error) => error.code(),
             Self::Render(error) => error.code(),
+            Self::NoNamespace => "sync_invalid",
             Self::Rollout(_) => "rollout_invalid",
         }
     }
@@ -85,6 +88,7 @@ impl InvalidTarget {
             Self::Clusters(_) => "clusters",
             Self::Parameters(_) => "parameters",
             Self::Render(_) => "render",
+            Self::NoNamespace => "sync",
             Self::Rollout(_) => "rollout",
         }
     }
@@ -101,6 +105,9 @@ impl InvalidTarget {
             }
             Self::Parameters(error) => error.hint(),
             Self::Render(error) => error.hint(),
+            Self::NoNamespace => {
+                Some(Cow::Borrowed("write `namespace:` into the spec, or leave `createNamespace` out"))
+            }
             Self::Clusters(_) | Self::Rollout(_) => None,
         }
     }
@@ -121,6 +128,9 @@ impl TargetSpec {
         self.clusters.check().map_err(InvalidTarget::Clusters)?;
         Parameters::check(&self.parameters)?;
         self.render.check()?;
+        if self.sync.create_namespace && self.namespace.is_none() {
+            return Err(InvalidTarget::NoNamespace);
+        }
         self.rollout.as_ref().map_or(Ok(()), Strategy::check)?;
         Ok(())
     }
@@ -182,6 +192,15 @@ mod tests {
             let read = serde_json::from_value::<TargetSpec>(stored.clone());
             assert!(read.is_err(), "it would select clusters that nobody meant: {stored}");
         }
+    }
+
+    #[test]
+    fn a_namespace_is_made_only_where_the_target_names_one() {
+        let check = |spec: serde_json::Value| serde_json::from_value::<TargetSpec>(spec).expect("is read").check();
+        let sync = json!({"createNamespace": true});
+
+        assert_eq!(check(json!({"repo": "apps", "namespace": "shop", "sync": sync})), Ok(()));
+        assert_eq!(check(json!({"repo": "apps", "sync": sync})), Err(InvalidTarget::NoNamespace));
     }
 
     fn spec(clusters: &serde_json::Value, parameters: &serde_json::Value) -> TargetSpec {

@@ -49,6 +49,8 @@ impl Target {
             twin,
             claims,
             adopt: self.assignment.options.adopt,
+            replace: self.assignment.options.replace,
+            makes_namespace: self.namespace_to_make(),
         })
     }
 

@@ -8,6 +8,9 @@ use crate::quoting::without_values;
 /// The reason of an object that does not fit the schema of its kind: API servers give none.
 pub const UNFIT_REASON: &str = "Unfit";
 
+/// The reason of what cannot be changed, was to be replaced, and is not.
+pub(super) const NOT_REPLACED_REASON: &str = "NotReplaced";
+
 /// Why a request did not succeed, in the API server's words where it gave some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
@@ -18,6 +21,8 @@ pub enum ClusterError {
         message: String,
         /// Paths of the fields that Kubernetes' own validation finds at fault.
         fields: Vec<String>,
+        /// There are some, and all that is wrong with them is that they cannot change.
+        is_of_a_change: bool,
     },
     /// The agent's own rights do not allow it.
     #[error("{message}")]
@@ -34,6 +39,9 @@ pub enum ClusterError {
     /// Somebody else wrote the object in between.
     #[error("{message}")]
     Stale { message: String },
+    /// What is to be replaced is being deleted, because these fields cannot change; it is made anew when it is gone.
+    #[error("{}", leaving_message(.finalizers))]
+    Leaving { fields: Vec<String>, finalizers: Vec<String> },
     /// The API server did not answer, or asked to come back.
     #[error("{message}")]
     Retry { after: Option<Duration>, message: String },
@@ -50,13 +58,18 @@ pub struct Contested {
 impl ClusterError {
     /// Of no field, or of none that is known.
     pub fn rejected(reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Rejected { reason: reason.into(), message: message.into(), fields: Vec::new() }
+        Self::Rejected { reason: reason.into(), message: message.into(), fields: Vec::new(), is_of_a_change: false }
     }
 
     /// Without a time that the server asked for.
     pub fn retry(message: impl Into<String>) -> Self {
         Self::Retry { after: None, message: message.into() }
     }
+}
+
+fn leaving_message(finalizers: &[String]) -> String {
+    let held = if finalizers.is_empty() { String::new() } else { format!("; held by {}", finalizers.join(", ")) };
+    format!("the one before is being deleted, and it is made anew when that is gone{held}")
 }
 
 fn conflict_message(fields: &[Contested]) -> String {

@@ -88,11 +88,13 @@ pub struct Answer {
     pub drift: Option<Found>,
     /// What of the manifest somebody else has set and keeps: no drift.
     pub yielded: Option<Yielded>,
+    /// The one before was deleted, and this one made anew, because these fields cannot change; none: it was not.
+    pub replaced: Vec<String>,
 }
 
 impl From<Finding> for Answer {
     fn from(finding: Finding) -> Self {
-        Self { finding, drift: None, yielded: None }
+        Self { finding, drift: None, yielded: None, replaced: Vec::new() }
     }
 }
 

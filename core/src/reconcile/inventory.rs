@@ -12,6 +12,7 @@ use super::finding::{Answer, Finding};
 use super::owned::{self, LastApplied, Owned};
 use super::phases::Object;
 use super::removal::Candidate;
+use super::replacement;
 use super::step::Step;
 use crate::bundle::Entry;
 use crate::drift::DriftSignal;
@@ -36,6 +37,8 @@ pub(super) struct Inventory {
     /// What was applied last to what a deletion or a release is on its way to.
     doubtful: BTreeMap<Identity, LastApplied>,
     by_uid: BTreeMap<Uuid, Identity>,
+    /// What is being deleted to be made anew, and which fields cannot change.
+    replacing: BTreeMap<Identity, Vec<String>>,
     learned: Learned,
 }
 
@@ -225,6 +228,7 @@ impl Inventory {
     /// It is no longer known to be ours.
     pub(super) fn disown(&mut self, identity: &Identity) {
         self.last_applied.remove(identity);
+        self.replacing.remove(identity);
         if let Some(owned) = self.owned.remove(identity) {
             self.unfollow(owned.uid, identity);
         }
@@ -273,8 +277,9 @@ impl Inventory {
         answer: &Answer,
         now: Timestamp,
     ) -> Option<Uuid> {
-        let Answer { finding, drift, yielded } = answer;
+        let Answer { finding, drift, yielded, .. } = answer;
         let is_new = self.is_new(identity, finding);
+        let replaced = self.replaced(identity, answer, is_new, digest);
         let (uid, version, condition, digest) = match finding {
             Finding::Applied { uid, version, condition, body } => {
                 let (finished, generation) = (condition.finished, self.applied_under(step, identity, *uid, condition));
@@ -293,6 +298,9 @@ impl Inventory {
             }
             Finding::Failed(error) => {
                 self.doubt(identity, error);
+                if let ClusterError::Leaving { fields, .. } = error {
+                    self.replacing.insert(identity.clone(), fields.clone());
+                }
                 return None;
             }
             Finding::Exists { .. }
@@ -307,7 +315,7 @@ impl Inventory {
             finding,
             Finding::Applied { .. } | Finding::Kept { seen: Some(_) } | Finding::AsFound { is_watched: true, .. }
         );
-        let note = if let Finding::AsFound { note, .. } = finding { note.clone() } else { None };
+        let note = if let Finding::AsFound { note, .. } = finding { note.clone() } else { replaced };
         let is_anothers = matches!(finding, Finding::AsFound { is_watched: false, .. });
         let Condition { health, finished, fingerprint, .. } = condition;
         let owned = Owned {
@@ -329,6 +337,20 @@ impl Inventory {
         };
         self.follow(identity, owned, is_new);
         Some(uid)
+    }
+
+    /// What there is to say of one that took the place of another because fields cannot change: until something else is
+    /// wanted of it.
+    fn replaced(&mut self, identity: &Identity, answer: &Answer, is_new: bool, digest: Digest) -> Option<String> {
+        if matches!(answer.finding, Finding::Applied { .. }) {
+            let while_it_went = self.replacing.remove(identity).filter(|_| is_new);
+            let fields = if answer.replaced.is_empty() { while_it_went } else { Some(answer.replaced.clone()) };
+            if let Some(fields) = fields {
+                return Some(replacement::note(&fields));
+            }
+        }
+        let as_before = self.owned(identity).filter(|owned| !is_new && owned.digest == Some(digest));
+        as_before.and_then(|owned| owned.note.clone())
     }
 
     /// It is another object than the one that we applied last.
@@ -390,7 +412,7 @@ impl Inventory {
     /// The request may have been carried out, though its answer never came; or another object has its name.
     fn doubt(&mut self, identity: &Identity, error: &ClusterError) {
         let is_stale = matches!(error, ClusterError::Stale { .. });
-        if !is_stale && !matches!(error, ClusterError::Retry { .. }) {
+        if !is_stale && !matches!(error, ClusterError::Retry { .. } | ClusterError::Leaving { .. }) {
             return;
         }
         if let Some(owned) = self.owned.get_mut(identity) {

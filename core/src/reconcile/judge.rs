@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::error::{ClusterError, UNFIT_REASON};
+use super::error::{ClusterError, NOT_REPLACED_REASON, UNFIT_REASON};
+use super::replacement::{has_pods, may_be_replaced, named};
 use crate::ObjectKey;
 use crate::backoff::{Backoff, Jitter};
 use crate::object::is_built_in_group;
+use crate::replace::REPLACE_ANNOTATION;
 use crate::report::{Outcome, Verdict};
 
 /// Between two tries of one object. Half of each wait is jitter: the objects of a cluster that was away do not all come
@@ -23,6 +25,11 @@ const FORBIDDEN_HICCUPS_MAX: u32 = 5;
 /// So often a refusal may be a passing one that nobody needs to see: the API server takes a changed definition into use
 /// about a second after it was applied.
 const REFUSALS_MAX: u32 = 2;
+
+/// So many tries, over about a minute, what is replaced may take to go, with its pods: then a person should see what holds it.
+const LEAVING_TRIES_MAX: u32 = 6;
+
+const OTHERWISE_DELETED: &str = "delete it in the cluster, or give it another name";
 
 /// Between two tries of what a person fixes in the cluster: whoever did what the hint says sees it taken up while still
 /// looking. Many of them share the pace of all retries.
@@ -112,10 +119,12 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
             own_fault("take one of the two out of the target")
         }
         // It is no fault of what is new, but of what is there.
-        ClusterError::Rejected { message, .. } if cannot_change(message) => {
-            rejected("delete it in the cluster, or give it another name")
+        ClusterError::Rejected { reason, .. } if reason == NOT_REPLACED_REASON => rejected(OTHERWISE_DELETED),
+        ClusterError::Rejected { fields, is_of_a_change: true, .. } if may_be_replaced(key) => {
+            rejected(&replacing_hint(key, fields))
         }
-        ClusterError::Rejected { reason, message, fields } if is_refused_by_others(reason, message, fields) => {
+        ClusterError::Rejected { message, .. } if cannot_change(message) => rejected(OTHERWISE_DELETED),
+        ClusterError::Rejected { reason, message, fields, .. } if is_refused_by_others(reason, message, fields) => {
             let hint = "correct the manifest, or what refuses it";
             if failures <= REFUSALS_MAX { retrying(Verdict::Progressing, hint.to_owned()) } else { rejected(hint) }
         }
@@ -140,7 +149,11 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
         }
         // It heals when the namespace appears, but hardly by itself: a person should see it at once.
         ClusterError::NamespaceMissing { namespace } => {
-            retrying(Verdict::Degraded, format!("create namespace {namespace}, or add it to the target"))
+            let hint = format!(
+                "create namespace {namespace}, or add it to the target; the one in `namespace:` of a target is made by \
+                 sync.createNamespace: true"
+            );
+            retrying(Verdict::Degraded, hint)
         }
         ClusterError::KindMissing { kind, .. } => {
             retrying(hiccup, format!("install the definition of {kind}, or add it to the target"))
@@ -151,8 +164,24 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
             let retry = Retry { backoff: RETRY, at_least: after.unwrap_or_default().min(RETRY.longest) };
             Judgement { retry, ..retrying(hiccup, hint.unwrap_or_default()) }
         }
+        ClusterError::Leaving { finalizers, .. } => {
+            let verdict = if failures > LEAVING_TRIES_MAX { Verdict::Degraded } else { Verdict::Progressing };
+            let hint = if finalizers.is_empty() { "" } else { "let what set its finalizers end, or take them off" };
+            retrying(verdict, hint.to_owned())
+        }
         ClusterError::NotFound | ClusterError::Stale { .. } => retrying(hiccup, String::new()),
     }
+}
+
+/// What a person can do about fields that cannot change. What a custom resource stands for goes with it, so no target asks for
+/// that of all.
+fn replacing_hint(key: &ObjectKey, fields: &[String]) -> String {
+    let option = if is_built_in_group(key.group()) { "sync.replace: immutable of the target or by " } else { "" };
+    let pods = if has_pods(key) { "; its pods begin anew with it" } else { "" };
+    format!(
+        "{OTHERWISE_DELETED}; or let it be replaced when {} changes, by {option}the annotation {REPLACE_ANNOTATION}: immutable{pods}",
+        named(fields)
+    )
 }
 
 /// Whether a failure is no hiccup, and passes by nothing that this agent could wait for.
@@ -228,7 +257,36 @@ mod tests {
         let judgement = failed(&ClusterError::NamespaceMissing { namespace: "shop".to_owned() }, 1);
 
         assert_eq!((judgement.outcome, judgement.verdict), (Outcome::Retrying, Verdict::Degraded));
-        assert_eq!(judgement.hint, "create namespace shop, or add it to the target");
+        assert!(judgement.hint.starts_with("create namespace shop, or add it to the target"), "{}", judgement.hint);
+        assert!(judgement.hint.ends_with("sync.createNamespace: true"), "{}", judgement.hint);
+    }
+
+    #[test]
+    fn who_may_have_an_object_replaced_is_told_how_and_for_which_field() {
+        let error = ClusterError::Rejected {
+            reason: "Invalid".to_owned(),
+            message: "spec.selector: Invalid value: …: field is immutable".to_owned(),
+            fields: vec!["spec.selector".to_owned()],
+            is_of_a_change: true,
+        };
+        let of = |api_version: &str, kind: &str| {
+            failure(&ObjectKey { kind: kind.to_owned(), ..key(api_version) }, &error, 1)
+        };
+
+        let deployment = of("apps/v1", "Deployment");
+        let hint = &deployment.hint;
+        assert!(hint.contains("spec.selector changes, by sync.replace: immutable"), "{hint}");
+        assert!(
+            hint.contains("bellwether.dev/replace: immutable") && hint.ends_with("its pods begin anew with it"),
+            "{hint}"
+        );
+        assert!(deployment.may_pass && deployment.outcome == Outcome::Rejected);
+        assert!(!of("rbac.authorization.k8s.io/v1", "RoleBinding").hint.contains("pods"));
+        let custom = of("postgresql.cnpg.io/v1", "Cluster").hint;
+        assert!(custom.contains("bellwether.dev/replace") && !custom.contains("sync.replace"), "{custom}");
+        for kind in ["PersistentVolumeClaim", "PersistentVolume", "Namespace"] {
+            assert_eq!(of("v1", kind).hint, OTHERWISE_DELETED, "{kind}");
+        }
     }
 
     #[test]
@@ -265,6 +323,7 @@ mod tests {
             reason: "Invalid".to_owned(),
             message: message.to_owned(),
             fields: field.into_iter().collect(),
+            is_of_a_change: false,
         }
     }
 
@@ -273,7 +332,8 @@ mod tests {
         let may_pass = |error: &ClusterError| failed(error, 3).may_pass;
         let of_fields = |message: &str, fields: &[&str]| {
             let (reason, message) = ("Invalid".to_owned(), message.to_owned());
-            ClusterError::Rejected { reason, message, fields: fields.iter().map(|&field| field.to_owned()).collect() }
+            let fields = fields.iter().map(|&field| field.to_owned()).collect();
+            ClusterError::Rejected { reason, message, fields, is_of_a_change: false }
         };
 
         for by_others in [

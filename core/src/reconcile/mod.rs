@@ -16,6 +16,7 @@
 //! | `inventory` | what is ours: `owned` one object of it, `owner` whose an object is, `twins` two names of one |
 //! | `removals` | what goes, when, in which order, and what stays; `removal` one object of it |
 //! | `standing` | how each object stands, and when that is said; `evidence` what an old failure says, `status` the report |
+//! | `replacement` | what is deleted and made anew, since it cannot be changed; `own_namespace` what is made for objects to be in |
 //! | `guard` | what is never done |
 //!
 //! What must never happen: two requests for one object at once; an apply to what is not the target's; a deletion of what no
@@ -34,6 +35,7 @@ mod inventory;
 mod judge;
 mod metadata;
 mod observe;
+mod own_namespace;
 mod owned;
 mod owner;
 mod phases;
@@ -41,6 +43,7 @@ mod recheck_queue;
 mod record;
 mod removal;
 mod removals;
+mod replacement;
 mod retries;
 #[cfg(test)]
 mod scenarios;
@@ -61,5 +64,6 @@ pub use guard::refusal;
 pub use metadata::{ManagedFields, Metadata, OwnerReference};
 pub use owned::LastApplied;
 pub use owner::{Owner, is_ours, owner_hint};
+pub use replacement::{Cascade, Replacement};
 pub use step::{Act, Step, label_of};
 pub use targets::{EventOutcome, Targets};

@@ -24,7 +24,7 @@ pub(super) struct Owned {
     pub(super) is_there: bool,
     /// No watch saw it go.
     pub(super) went_unseen: bool,
-    /// That it is left as it was found, where that is not what is wanted.
+    /// That it is left as it was found, where that is not what is wanted; or that it was replaced.
     pub(super) note: Option<String>,
     /// At which version it was last seen.
     pub(super) version: u64,

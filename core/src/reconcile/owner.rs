@@ -149,8 +149,11 @@ pub fn is_ours(metadata: &Metadata, label: &str) -> bool {
 pub fn owner_hint(metadata: &Metadata, step: &Step) -> String {
     let former = metadata.annotations.get(OWNER_ANNOTATION).filter(|_| is_left(metadata, step));
     if let Some(former) = former {
+        // A namespace may have been made for one that still is.
+        let why = if step.key.kind == "Namespace" { "left by it, or made for it" } else { "which was deleted" };
+        let whose = if step.key.kind == "Namespace" { "of" } else { "left by" };
         return format!(
-            "left by {former}, which was deleted: take it out of the target, or write this one into its annotation {OWNER_ANNOTATION}"
+            "{whose} {former}, {why}: take it out of the target, or write this one into its annotation {OWNER_ANNOTATION}"
         );
     }
     let owner = owner_of(metadata).map_or_else(|| "it".to_owned(), |owner| format!("{owner}; it"));

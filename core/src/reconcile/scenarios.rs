@@ -4,6 +4,7 @@
 //! # what the script shows, in a sentence, and as many comments as are needed
 //! assign 2: ConfigMap/a@1 Realm/ns/b@x a{00..99}   kind, namespace if it is not shop, name and content
 //!        ; prunable ConfigMap/old ; drift warn ; prune never ; retried 2              options, all in one line
+//!        ; replace immutable ; makes shop                           and its own namespace, which is made where it is absent
 //! tombstone 2 delete             or orphan; other-tombstone is the other target's
 //! ended, holds 2                 nobody asks about it again; the generation that the target has, or `nothing`
 //! bounded 2                      a target has so many steps under way at most
@@ -20,6 +21,7 @@
 //! answer a read without-label | of-other | left                   as it is found, without a label or with the other's, or as a target left it
 //! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | unasked
 //! answer all conflict .f helm
+//! answer a unchangeable spec.f uid 2 | unlabelled | keep | leaving finalizer x   the field is immutable; the uid of the new one
 //! settle                         all is done and answered with `applied`, until nothing is left to do
 //! see a v2 degraded saying x owning f:x ended failed listed 1s, see a v2 deleted, see a v2 job-running or job-complete
 //! list ConfigMap 1s: a b         a list that began then
@@ -34,7 +36,7 @@
 //!
 //! A step is `inspect-and-apply`, `apply`, `correct`, `check`, `inspect`, `delete`, `orphan` or `give`, and a name; `a@2` also says
 //! which content, `was 1` which content of it was ours, `once` that it is only made where it is absent, and `twin x` which
-//! object may be the same one.
+//! object may be the same one, and `making x` which namespace is made where it is absent.
 
 mod words;
 mod world;
@@ -96,6 +98,7 @@ scripts::scenarios! {
     a_target_that_ignores_drift_asks_nothing,
     a_target_that_never_prunes_gives_what_another_one_wants,
     a_target_that_warns_leaves_it_and_says_so_until_the_next_assignment,
+    a_targets_own_namespace_is_made_unless_its_bundle_has_it,
     a_tombstone_deletes_in_reverse_and_then_has_nothing_left,
     a_tombstone_ends_though_it_may_not_let_go,
     a_tombstone_lets_go_of_what_it_leaves,
@@ -146,6 +149,8 @@ scripts::scenarios! {
     what_is_applied_once_is_in_place_as_it_is_found_and_the_line_says_so,
     what_cannot_be_inspected_for_long_is_not_known_to_be_healthy,
     what_cannot_be_watched_is_known_as_of_its_last_list,
+    what_cannot_change_is_replaced_where_that_is_asked_for_and_the_line_says_so,
+    what_cannot_change_stays_where_nobody_asks_for_more_and_the_hint_names_the_option,
     what_comes_back_while_it_is_being_deleted_is_applied_after_the_answer,
     what_could_not_be_sent_is_no_failure_of_an_object,
     what_did_not_change_is_not_sent,
@@ -158,10 +163,12 @@ scripts::scenarios! {
     what_is_left_to_an_autoscaler_is_said_and_asked_about_again,
     what_is_missing_in_a_list_went_away_unseen,
     what_is_new_is_inspected_before_it_is_applied_and_what_we_own_is_not,
+    what_is_not_ours_or_is_to_be_kept_or_holds_data_is_not_replaced,
     what_is_not_there_does_not_refuse_a_prune,
     what_is_not_there_or_not_ours_needs_no_plan,
     what_is_put_right_again_and_again_holds_up_a_prune,
     what_is_put_right_again_and_again_is_told_though_nothing_else_happens,
+    what_is_replaced_and_held_is_waited_for_and_made_when_it_is_gone,
     what_is_to_be_applied_once_later_is_left_though_the_cluster_does_not_say_so,
     what_left_and_goes_unseen_is_made_again_by_a_revert,
     what_left_is_deleted_when_the_new_objects_are_healthy_and_not_before,
@@ -178,6 +185,7 @@ scripts::scenarios! {
     what_waits_for_its_phase_is_kept_as_it_is,
     what_waits_for_its_stage_is_given_to_who_wants_it_later,
     what_waits_to_be_applied_once_is_not_put_right,
+    what_was_deleted_to_be_replaced_is_made_by_the_next_process,
     what_was_given_away_and_forgotten_is_not_taken_back,
     what_was_put_right_often_is_well_while_it_is_only_to_be_asked_about_later,
     what_was_replaced_and_given_back_is_no_longer_drifted,

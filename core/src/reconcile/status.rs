@@ -95,6 +95,7 @@ mod tests {
             action: Action::Apply,
             manifest: Manifest::new(Vec::new()).expect("is a manifest"),
             prunable: Vec::new(),
+            namespace: None,
             options: SyncOptions::default(),
             retried: Generation::default(),
             trace: None,

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::claims::Claim;
 use super::error::Contested;
 use super::owned::LastApplied;
-use crate::session::Adopt;
-use crate::{Digest, Generation, ObjectKey, TargetId};
+use crate::session::{Adopt, Replace};
+use crate::{Digest, Generation, Name, ObjectKey, TargetId};
 
 /// A thing to do with one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,10 @@ pub struct Step {
     pub claims: Vec<Claim>,
     /// What of others the target may have.
     pub adopt: Adopt,
+    /// Whether its target has objects replaced that cannot be changed.
+    pub replace: Replace,
+    /// The target's own namespace, if that is made where it is absent.
+    pub makes_namespace: Option<Name>,
 }
 
 /// What to do with the object. What each means in requests is the executor's; what was found comes back as a `Finding`.
@@ -110,6 +114,8 @@ impl Step {
             twin,
             claims,
             adopt,
+            replace: Replace::Never,
+            makes_namespace: None,
         }
     }
 }

@@ -204,6 +204,8 @@ pub struct Assignment {
     pub manifest: Manifest,
     /// Which earlier objects of this target the plan allows to be deleted once the new ones are healthy.
     pub prunable: Vec<ObjectKey>,
+    /// The target's own, for objects that name none; a hub of an earlier version does not tell.
+    pub namespace: Option<Name>,
     pub options: SyncOptions,
     /// Under which generation a person asked last to have it tried again in this cluster; the first, 0: nobody did. What
     /// runs once, was applied under an older one and did not come to a good end may run again.
@@ -267,6 +269,9 @@ pub struct SyncOptions {
     pub prune: Prune,
     pub drift: DriftMode,
     pub adopt: Adopt,
+    pub replace: Replace,
+    /// The target's own namespace is made where it is absent.
+    pub create_namespace: bool,
 }
 
 /// When what left the bundle is deleted.
@@ -305,6 +310,17 @@ pub enum Adopt {
     IfUnowned,
     /// From Helm, Flux, Argo CD and whoever else applies it, too.
     Always,
+}
+
+/// Whether an object is deleted and made anew when it cannot be changed to what is wanted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Replace {
+    /// It stays as it is, and is told.
+    #[default]
+    Never,
+    /// Where all that stands in the way is fields that never change, such as the selector of a Deployment.
+    Immutable,
 }
 
 /// What makes an assignment another one, in short: it stands in the root.

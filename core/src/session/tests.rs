@@ -69,6 +69,7 @@ impl Store {
             action: Action::Apply,
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable: Vec::new(),
+            namespace: None,
             options: SyncOptions::default(),
             retried: Generation::default(),
             trace: None,

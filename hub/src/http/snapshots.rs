@@ -159,7 +159,10 @@ async fn every_route_answers_as_it_did(pool: Pool) {
     take("repos", say);
 
     let mut say = Transcript::of(&api);
-    say.ask("PUT", "/targets/shop", &target(&json!({"repo": "apps", "path": "shop", "namespace": "shop"}))).await;
+    let sync = json!({"createNamespace": true, "replace": "immutable"});
+    let shop = json!({"repo": "apps", "path": "shop", "namespace": "shop", "sync": sync});
+    say.ask("PUT", "/targets/shop", &target(&shop)).await;
+    say.ask("PUT", "/targets/shop", &target(&json!({"repo": "apps", "sync": sync}))).await;
     say.ask("PUT", "/targets/shop", &target(&json!({"repo": "aps"}))).await;
     say.ask("PUT", "/targets/shop", &target(&json!({"repo": "apps", "pth": "shop"}))).await;
     say.ask("GET", "/targets", "").await;

@@ -54,6 +54,7 @@ fn assignment(listed: Listed, manifests: &BTreeMap<Digest, Manifest>) -> Result<
         action: row.action,
         manifest: manifests.get(&row.digest).cloned().ok_or(missing)?,
         prunable: row.prunable,
+        namespace: listed.namespace,
         options: row.options,
         retried: listed.retried,
         trace: listed.trace,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bellwether_core::rollout::Presence;
-use bellwether_core::session::{Action, Adopt, DriftMode, Prune, SyncOptions};
+use bellwether_core::session::{Action, Adopt, DriftMode, Prune, Replace, SyncOptions};
 use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ObjectKey, RenderId, RolloutId, TargetId, TraceId};
 use jiff::Timestamp;
 use sqlx::types::Json;
@@ -85,6 +85,8 @@ pub(crate) async fn mark(
 pub(crate) struct Listed {
     pub(crate) assignment: Assignment,
     pub(crate) target_name: Name,
+    /// The target's own, while there is such a target.
+    pub(crate) namespace: Option<Name>,
     /// Under which generation a person asked last to have it tried again there.
     pub(crate) retried: Generation,
     /// Of the rollout that decided it; `None` once that is gone.
@@ -101,6 +103,7 @@ struct Row {
     action: String,
     prunable: Stored<Vec<ObjectKey>>,
     name: String,
+    namespace: Option<String>,
     options: Stored<SyncOptions>,
     retried: Option<i64>,
     trace_id: Option<String>,
@@ -121,10 +124,14 @@ pub(crate) async fn list_of_clusters(db: &mut Connection, clusters: &[ClusterId]
         r#"
         select a.cluster_id, a.target_id, a.digest, a.generation, a.rollout_id, a.render_id, a.action,
                a.prunable as "prunable: Stored<Vec<ObjectKey>>", coalesce(t.name, a.target_name) as "name!",
+               t.namespace as "namespace?",
                a.options as "options: Stored<SyncOptions>", a.retried, r.trace_id as "trace_id?"
           from assignments a
           -- One by one: a plan for all would read every target there is.
-          left join lateral (select name from targets where target_id = a.target_id limit 1) t on true
+          left join lateral (select name, spec ->> 'namespace' as namespace
+                               from targets
+                              where target_id = a.target_id
+                              limit 1) t on true
           left join lateral (select trace_id from rollouts where rollout_id = a.rollout_id limit 1) r on true
          where a.cluster_id = any($1)
            and coalesce(t.name, a.target_name) is not null
@@ -160,6 +167,7 @@ impl TryFrom<Row> for Listed {
                 options: row.options.read("assignments", "options")?,
             },
             target_name: super::name(&row.name, "targets")?,
+            namespace: row.namespace.map(|namespace| super::name(&namespace, "targets")).transpose()?,
             retried: row.retried.map(Generation::new).unwrap_or_default(),
             trace: row.trace_id.and_then(|trace| trace.parse().ok()),
         })
@@ -251,8 +259,10 @@ pub(crate) async fn mark_options(
                      from assignments
                     where target_id = $1 and action = 'apply'
                       and (coalesce(options ->> 'prune', $5), coalesce(options ->> 'drift', $6),
-                           coalesce(options ->> 'adopt', $7))
-                          <> ($2::jsonb ->> 'prune', $2::jsonb ->> 'drift', $2::jsonb ->> 'adopt')
+                           coalesce(options ->> 'adopt', $7), coalesce(options ->> 'replace', $8),
+                           coalesce(options ->> 'createNamespace', 'false'))
+                          <> ($2::jsonb ->> 'prune', $2::jsonb ->> 'drift', $2::jsonb ->> 'adopt',
+                              $2::jsonb ->> 'replace', $2::jsonb ->> 'createNamespace')
                     order by cluster_id
                     limit $3
                    )
@@ -272,6 +282,7 @@ pub(crate) async fn mark_options(
         text(Prune::default()),
         text(DriftMode::default()),
         text(Adopt::default()),
+        text(Replace::default()),
     )
     .fetch_all(db)
     .await?;
@@ -444,7 +455,7 @@ mod tests {
     use crate::store::rollouts::{Rollout, Which, insert_members, list_members, mark_members};
     use crate::store::rows::{MAIN, Rows, assignment};
     use crate::store::targets::Target;
-    use crate::store::{Pool, targets};
+    use crate::store::{Pool, execute_in, targets};
 
     /// Clusters that run the bundle `a` of a target.
     async fn running(rows: &mut Rows, names: &[&str]) -> (Target, Rollout, Vec<ClusterId>) {
@@ -531,15 +542,40 @@ mod tests {
         insert_members(&mut rows.db, rollout.id, &waiting, &BTreeMap::new()).await.expect("written");
         let judged = Member { state: MemberState::Assigned, generation: Some(before), ..waiting[0].clone() };
         mark_members(&mut rows.db, rollout.id, &[&judged]).await.expect("written");
-        let mut changed =
-            async |limit| mark_options(&mut rows.db, target.id, warn, limit, clock::now()).await.expect("written");
+        let mut changed = async |options, limit| {
+            mark_options(&mut rows.db, target.id, options, limit, clock::now()).await.expect("written")
+        };
 
-        assert_eq!(changed(1).await, [clusters[0].as_uuid()], "so many at once");
-        assert_eq!(changed(10).await, [clusters[1].as_uuid()], "who keeps it so has nothing new");
-        assert!(changed(10).await.is_empty());
+        assert_eq!(changed(warn, 1).await, [clusters[0].as_uuid()], "so many at once");
+        assert_eq!(changed(warn, 10).await, [clusters[1].as_uuid()], "who keeps it so has nothing new");
+        assert!(changed(warn, 10).await.is_empty());
         let members = list_members(&mut rows.db, rollout.id, Which::default(), clock::now()).await.expect("read");
         let generations: Vec<_> = members.iter().map(|one| one.member.generation).collect();
         assert_eq!(generations, [Some(listed(&mut rows, clusters[0]).await.assignment.generation), None, None]);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn each_way_to_keep_a_target_is_told_to_clusters_whose_rows_know_nothing_of_it(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, _, clusters) = running(&mut rows, &["c1"]).await;
+        let by_an_earlier_version =
+            r#"update assignments set options = '{"prune": "afterHealthy", "drift": "correct"}'"#;
+        execute_in(&mut rows.db, by_an_earlier_version).await.expect("written");
+        let as_before = SyncOptions::default();
+        let all = [
+            SyncOptions { adopt: Adopt::IfUnowned, ..as_before },
+            SyncOptions { replace: Replace::Immutable, ..as_before },
+            SyncOptions { create_namespace: true, ..as_before },
+        ];
+        let mut changed = async |options| {
+            mark_options(&mut rows.db, target.id, options, 10, clock::now()).await.expect("written").len()
+        };
+
+        assert_eq!(changed(as_before).await, 0, "what is left out is as it was");
+        for options in all {
+            assert_eq!((changed(options).await, changed(options).await), (1, 0), "{options:?}");
+        }
+        assert_eq!(listed(&mut rows, clusters[0]).await.assignment.options, all[2]);
     }
 
     #[crate::store::database_test(migrations = "../migrations")]

@@ -173,7 +173,7 @@ pub(crate) const SYNC_OPTIONS: &[(&str, Effect, &str)] = &[
     (
         "CreateNamespace",
         Effect::Differs,
-        "no namespace is made by itself: write the Namespace into the repo, in a target that selects the same clusters",
+        "the target makes its `namespace:` where that is absent when it says `sync.createNamespace: true`; or write the Namespace into the repo",
     ),
     ("ServerSideApply", Effect::Note, "nothing to do: objects are always applied server-side"),
     ("ApplyOutOfSyncOnly", Effect::Note, "nothing to do: only what differs is written"),
@@ -194,9 +194,13 @@ pub(crate) const SYNC_OPTIONS: &[(&str, Effect, &str)] = &[
     (
         "Replace",
         Effect::None,
-        "an object is not replaced: delete it by hand when an immutable field changes, and it is made anew",
+        "objects are applied, always; what cannot be changed is deleted and made anew with `sync.replace: immutable`",
     ),
-    ("Force", Effect::None, "an object is not deleted and made again by itself: delete it by hand"),
+    (
+        "Force",
+        Effect::Differs,
+        "what cannot be changed is deleted and made anew with `sync.replace: immutable`; on an object the option is understood",
+    ),
     ("Delete", Effect::None, "write `sync.prune: never`, or delete the target with `--orphan`"),
     ("Prune", Effect::Differs, "`sync.prune` of the target says whether anything is pruned"),
     (

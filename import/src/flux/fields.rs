@@ -56,10 +56,7 @@ pub(crate) const KUSTOMIZATION: &[Rule] = &[
         "spec.dependsOn",
         "no target waits for another: put what must come first into one target, in an earlier phase (`bellwether.dev/phase`), or rely on the retries until it is there",
     ),
-    none(
-        "spec.force",
-        "an object with an immutable change is not deleted and made again by itself: delete it by hand, and it is made anew",
-    ),
+    differs("spec.force", "what cannot be changed is deleted and made anew with `sync.replace: immutable`"),
     none(
         "spec.serviceAccountName",
         "an agent applies with its own rights: restrict them where it is installed, or give the tenant a cluster of its own",
@@ -142,7 +139,7 @@ pub(crate) const RELEASE: &[Rule] = &[
     ),
     differs(
         "spec.install.createNamespace",
-        "no namespace is made by itself: write the Namespace into the repo, in a target that selects the same clusters",
+        "the target makes its `namespace:` where that is absent when it says `sync.createNamespace: true`; or write the Namespace into the repo",
     ),
     note("spec.install.strategy", "nothing to do: what fails is tried again with growing pauses"),
     differs(
@@ -180,9 +177,9 @@ pub(crate) const RELEASE: &[Rule] = &[
         "spec.upgrade.cleanupOnFail",
         "nothing to do: what the target no longer has is pruned when the rest is healthy",
     ),
-    none(
+    differs(
         "spec.upgrade.force",
-        "an object with an immutable change is not deleted and made again by itself: delete it by hand",
+        "what cannot be changed is deleted and made anew with `sync.replace: immutable`; nothing else is",
     ),
     none("spec.upgrade.preserveValues", "only what the target says is used: write the values down"),
     note(

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bellwether_core::ObjectKey;
 use bellwether_core::apply::{APPLY_ANNOTATION, ONCE, PHASE_ANNOTATION, is_phase};
+use bellwether_core::replace::{self, REPLACE_ANNOTATION};
 use serde_json::{Map, Value};
 
 pub(crate) use self::limits::BundleLimit;
@@ -65,6 +66,7 @@ impl Draft<'_> {
         self.complete_metadata(recipe)?;
         self.check_phase()?;
         self.check_apply()?;
+        self.check_replace()?;
         self.complete_secret()?;
         let key = self.place_in_namespace(recipe, scopes)?;
         self.check_not_the_agents(&key, recipe)?;
@@ -110,6 +112,15 @@ impl Draft<'_> {
             return Ok(());
         }
         Err(RenderError::ApplyInvalid { at: self.origin.place_of(&["metadata", "annotations", APPLY_ANNOTATION]) })
+    }
+
+    /// One that is mistyped would be replaced, or left, as the target says of all.
+    fn check_replace(&self) -> Result<(), RenderError> {
+        let text = self.object["metadata"]["annotations"][REPLACE_ANNOTATION].as_str();
+        if text.is_none_or(replace::is_word) {
+            return Ok(());
+        }
+        Err(RenderError::ReplaceInvalid { at: self.origin.place_of(&["metadata", "annotations", REPLACE_ANNOTATION]) })
     }
 
     fn metadata(&mut self) -> &mut Map<String, Value> {

@@ -5,6 +5,8 @@
 //! written the fence is asked, at the same time as what is there: a correction is two round trips.
 
 mod adopt;
+mod own_namespace;
+mod replace;
 
 use std::sync::Arc;
 
@@ -60,7 +62,7 @@ pub(super) async fn carry_out(
     let on_its_way = Attempt { cluster, fence, step };
     let found = match &step.act {
         Act::Apply { inspect_first, .. } => match body() {
-            Ok(body) => on_its_way.inspect_and_apply(*inspect_first, body).await,
+            Ok(body) => on_its_way.apply_or_replace(*inspect_first, body).await,
             Err(error) => Err(error.into()),
         },
         Act::Correct { writes, .. } => match body() {
@@ -126,7 +128,8 @@ impl Made {
     fn answer(self, body: Body, drift: Option<Found>) -> Answer {
         let Live { metadata, has_status, .. } = self.live;
         let (uid, version, condition) = (metadata.uid, metadata.version(), Condition::of(&self.object, has_status));
-        Answer { finding: Finding::Applied { uid, version, condition, body }, drift, yielded: self.yielded }
+        let finding = Finding::Applied { uid, version, condition, body };
+        Answer { drift, yielded: self.yielded, ..finding.into() }
     }
 }
 
@@ -239,7 +242,7 @@ impl Attempt<'_> {
     }
 
     async fn create(&self, body: &Body) -> Result<Made, ClusterError> {
-        let live = self.cluster.create(&self.step.key, body.bytes()).await?;
+        let live = self.send_new(body).await?;
         let object = parse(&live.body)?;
         Ok(Made { live, object, yielded: None })
     }
@@ -293,7 +296,7 @@ impl Attempt<'_> {
     /// Applies, and takes over what others took of what was ours; what never was ours is a conflict, and nothing is changed.
     async fn apply(&self, wanted: &Wanted, writes: bool, onto: Onto<'_>) -> Result<Made, ClusterError> {
         let plain = if writes { Apply::Plain } else { Apply::DryRun };
-        match self.cluster.apply(&self.step.key, wanted.sent.bytes(), plain, onto).await {
+        match self.send((&wanted.body, &wanted.sent), plain, onto).await {
             Err(ClusterError::Conflict(fields)) => self.contest(wanted, writes, fields).await,
             live => self.applied(wanted, writes, live?).await,
         }
@@ -483,7 +486,7 @@ impl Question<'_> {
             return Ok(made.answer(self.body.clone(), drift));
         }
         let seen = Some((there.metadata.uid, there.metadata.version(), Condition::of(&found, there.has_status)));
-        Ok(Answer { finding: Finding::Kept { seen }, drift, yielded: made.yielded })
+        Ok(Answer { drift, yielded: made.yielded, ..Finding::Kept { seen }.into() })
     }
 
     /// Where each field is ours nobody is asked whether it is somebody's by now.

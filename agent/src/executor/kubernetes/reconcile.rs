@@ -336,6 +336,9 @@ fn log_answer(assignment: &Assignment, step: &Step, answer: &Answer) {
             "drift"
         );
     }
+    if !answer.replaced.is_empty() {
+        tracing::info!(target.name = %name, generation, object = %step.key, fields = ?answer.replaced, "replaced");
+    }
     match &answer.finding {
         Finding::Applied { .. } => {
             tracing::debug!(target.name = %name, generation, object = %step.key, "applied");

@@ -12,9 +12,10 @@ use crate::drift::{Change, Fingerprint};
 use crate::health::{Ending, Health};
 use crate::object::{MANAGER, OWNER_ANNOTATION, TARGET_LABEL};
 use crate::reconcile::{
-    Act, Answer, Body, ClusterError, Condition, Contested, Finding, Found, ManagedFields, Metadata, Owner, Step,
-    label_of, owner_hint,
+    Act, Answer, Body, ClusterError, Condition, Contested, Finding, Found, ManagedFields, Metadata, Owner, Replacement,
+    Step, label_of, owner_hint,
 };
+use crate::replace::is_asked;
 use crate::report::Verdict;
 use crate::yielded::Yielded;
 use crate::{Digest, ObjectKey};
@@ -35,6 +36,7 @@ pub(super) fn key(text: &str) -> ObjectKey {
         "CustomResourceDefinition" => ("apiextensions.k8s.io/v1", None),
         "ValidatingWebhookConfiguration" => ("admissionregistration.k8s.io/v1", None),
         "Job" => ("batch/v1", Some("shop")),
+        "Deployment" => ("apps/v1", Some("shop")),
         "Realm" => ("demo.example.org/v1", None),
         _ => ("v1", Some("shop")),
     };
@@ -115,7 +117,10 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
     let (kind, rest) = text.split_once(' ').unwrap_or((text, ""));
     let words = Words::of(rest);
     let message = rest.to_owned();
-    let (uid, version, condition) = (uid(&step.key.name), words.version(), words.condition());
+    let (version, condition) = (words.version(), words.condition());
+    // Messages have words of their own.
+    let named = words.after("uid").filter(|word| word.bytes().all(|byte| byte.is_ascii_digit()));
+    let uid = named.map_or_else(|| uid(&step.key.name), other_uid);
     let finding = match kind {
         "applied" => Finding::Applied { uid, version, condition, body: std::sync::Arc::<[u8]>::from(body).into() },
         "kept" => Finding::Kept { seen: Some((uid, version, condition)) },
@@ -124,6 +129,7 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
             Finding::AsFound { uid, version, condition, is_watched, note }
         }
         "absent" => absent(step, body),
+        "unchangeable" => return unchangeable(step, &words, body),
         "exists" => Finding::Exists { hint: message },
         "gone" => Finding::Gone,
         "released" => Finding::Released,
@@ -147,13 +153,52 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
     };
     let autoscaler = words.after("yields").map(str::to_owned);
     let yielded = autoscaler.map(|autoscaler| Yielded::Replicas { autoscaler });
-    Answer { finding, drift: drift.map(|change| found(change.parse().expect("a change"))), yielded }
+    let drift = drift.map(|change| found(change.parse().expect("a change")));
+    Answer { drift, yielded, ..finding.into() }
 }
 
 /// `spec.a: …`, as Kubernetes itself says it, or what somebody else says.
 fn rejected(message: String) -> ClusterError {
     let field = message.split_once(": ").map(|(field, _)| field.to_owned()).filter(|field| !field.contains(' '));
-    ClusterError::Rejected { reason: "Invalid".to_owned(), fields: field.into_iter().collect(), message }
+    ClusterError::Rejected {
+        reason: "Invalid".to_owned(),
+        fields: field.into_iter().collect(),
+        message,
+        is_of_a_change: false,
+    }
+}
+
+/// Of an apply that is refused because of the first word, a field: what then becomes of what is there.
+fn unchangeable(step: &Step, words: &Words<'_>, body: &[u8]) -> Answer {
+    let fields: Vec<_> = words.words.first().map(|field| (*field).to_owned()).into_iter().collect();
+    let message = format!("{}: field is immutable", fields.join(", "));
+    let reason = "Invalid".to_owned();
+    let refusal = ClusterError::Rejected { reason, message, fields: fields.clone(), is_of_a_change: true };
+    if !is_asked(step.replace, &step.key, body) {
+        return Finding::Failed(refusal).into();
+    }
+    let name = |text: &str| text.to_owned();
+    let there = Metadata {
+        uid: uid(&step.key.name),
+        labels: [(name(TARGET_LABEL), step.label())].into_iter().filter(|_| !words.has("unlabelled")).collect(),
+        annotations: words.has("keep").then(|| (name("helm.sh/resource-policy"), name("keep"))).into_iter().collect(),
+        finalizers: words.after("finalizer").map(name).into_iter().collect(),
+        deletion_timestamp: words.has("leaving").then(|| name("now")),
+        ..Metadata::default()
+    };
+    let finding = match Replacement::of(step, &there, &Value::Null) {
+        Replacement::Refused(why) => Finding::Failed(refusal.not_replaced(&why)),
+        Replacement::Leaving => {
+            return Finding::Failed(ClusterError::Leaving { fields, finalizers: there.finalizers }).into();
+        }
+        Replacement::Due(_) => {
+            let uid = words.after("uid").map_or(there.uid, other_uid);
+            let body = std::sync::Arc::<[u8]>::from(body).into();
+            Finding::Applied { uid, version: words.version(), condition: words.condition(), body }
+        }
+    };
+    let replaced = if matches!(finding, Finding::Applied { .. }) { fields } else { Vec::new() };
+    Answer { replaced, ..finding.into() }
 }
 
 /// What is there is without a label, and ours to have or not.
@@ -250,6 +295,9 @@ pub(super) fn written(step: &Step, expected: &str, contents: &BTreeMap<Digest, S
         words.extend(last.finished.map(|_| "ended".to_owned()));
     }
     words.extend(step.is_applied_once.then(|| "once".to_owned()));
+    words.extend(
+        step.makes_namespace.as_ref().filter(|_| expected.contains("making")).map(|name| format!("making {name}")),
+    );
     words.extend(step.twin.iter().map(|twin| format!("twin {}", name(twin))));
     words.join(" ")
 }

@@ -10,7 +10,7 @@ use crate::bundle::{Entry, Manifest};
 use crate::journal::{Applied, Before, Journalled};
 use crate::reconcile::{Drifted, Event, Freshness, Kind, ObjectEvent, ObjectState, Step, Targets, WatchEvent};
 use crate::report::{ObjectLine, Report};
-use crate::session::{Action, Assignment, DriftMode, Prune, SyncOptions};
+use crate::session::{Action, Assignment, DriftMode, Prune, Replace, SyncOptions};
 use crate::{Digest, Generation, ObjectKey, TargetId};
 
 const SHOP: TargetId = TargetId::new(Uuid::from_u128(7));
@@ -89,6 +89,11 @@ impl World {
                 "prunable" => assignment.prunable = value.split_whitespace().map(key).collect(),
                 "drift" => assignment.options.drift = drift_mode(value),
                 "prune" => assignment.options.prune = prune(value),
+                "replace" => assignment.options.replace = replace(value),
+                "makes" => {
+                    assignment.namespace = Some(value.parse().expect("a name"));
+                    assignment.options.create_namespace = true;
+                }
                 "had" => had.push(self.had(value)),
                 "before" => before.push(had_before(value)),
                 "retried" => assignment.retried = Generation::new(value.parse().expect("a number")),
@@ -298,6 +303,7 @@ fn assignment(target: TargetId, generation: &str, action: Action, manifest: Mani
         action,
         manifest,
         prunable: Vec::new(),
+        namespace: None,
         options: SyncOptions::default(),
         retried: Generation::default(),
         trace: None,
@@ -327,7 +333,8 @@ fn is_line(line: &ObjectLine, text: &str) -> bool {
     written == head && (line.message.contains(words) || line.hint.contains(words))
 }
 
-/// Of an object with that content: of one that says `ttl`, `early`, `pre`, `post`, `once` or `owned` there is a little more to know.
+/// Of an object with that content: of one that says `ttl`, `early`, `pre`, `post`, `once`, `owned`, `anew` or
+/// `as-it-is` there is a little more to know.
 fn body(content: &str) -> &str {
     match content {
         "ttl" => r#"{"kind": "Job", "spec": {"ttlSecondsAfterFinished": 60}}"#,
@@ -337,6 +344,8 @@ fn body(content: &str) -> &str {
         "once-too" => r#"{"metadata":{"annotations":{"bellwether.dev/apply":"once"}},"spec":{}}"#,
         "post" => r#"{"metadata": {"annotations": {"helm.sh/hook": "post-install,post-upgrade"}}}"#,
         "owned" => r#"{"metadata": {"annotations": {"bellwether.dev/owner": "main/default/shop"}}}"#,
+        "anew" => r#"{"metadata": {"annotations": {"bellwether.dev/replace": "immutable"}}}"#,
+        "as-it-is" => r#"{"metadata": {"annotations": {"bellwether.dev/replace": "never"}}}"#,
         content => content,
     }
 }
@@ -365,6 +374,10 @@ fn drift_mode(word: &str) -> DriftMode {
         "ignore" => DriftMode::Ignore,
         _ => DriftMode::Correct,
     }
+}
+
+fn replace(word: &str) -> Replace {
+    if word == "immutable" { Replace::Immutable } else { Replace::Never }
 }
 
 fn prune(word: &str) -> Prune {

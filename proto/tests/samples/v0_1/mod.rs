@@ -83,6 +83,7 @@ pub(crate) fn assignment() -> Assignment {
         action: Action::Apply,
         manifest,
         prunable: vec![ObjectKey { namespace: None, ..key() }],
+        namespace: None,
         options: SyncOptions::default(),
         retried: Generation::default(),
         trace: Some(TraceId::new(Uuid::from_u128(6))),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bellwether_core::quoting::without_values;
 use bellwether_core::reconcile::{ClusterError, Contested, UNFIT_REASON};
+use bellwether_core::replace;
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -89,7 +90,9 @@ pub(super) fn judge(code: StatusCode, retry_after: Option<Duration>, about: Abou
         _ => {
             let reason = Some(status.reason).filter(|reason| !reason.is_empty());
             let reason = reason.unwrap_or_else(|| reason_of(code).to_owned());
-            ClusterError::Rejected { reason, message, fields: fields_at_fault(&details.causes) }
+            let (fields, is_of_a_change) =
+                (fields_at_fault(&details.causes), is_of_a_change(&message, &details.causes));
+            ClusterError::Rejected { reason, message, fields, is_of_a_change }
         }
     }
 }
@@ -147,6 +150,13 @@ fn at_fault(causes: &[Cause]) -> impl Iterator<Item = &Cause> {
 
 fn fields_at_fault(causes: &[Cause]) -> Vec<String> {
     at_fault(causes).map(|cause| cause.field.clone()).collect()
+}
+
+/// Whether Kubernetes' validation finds nothing else than that fields cannot change. What a webhook says is no such word.
+fn is_of_a_change(message: &str, causes: &[Cause]) -> bool {
+    let mut faults = at_fault(causes).map(|cause| replace::is_of_a_change(&without_values(&cause.message))).peekable();
+    let are_all_known = at_fault(causes).count() == causes.len() && !message.starts_with("admission webhook ");
+    faults.peek().is_some() && are_all_known && faults.all(|is_so| is_so)
 }
 
 fn first_line(text: &str) -> &str {

@@ -24,7 +24,7 @@ use bellwether_core::ObjectKey;
 use bellwether_core::apis::Apis;
 use bellwether_core::object::TARGET_LABEL;
 pub(crate) use bellwether_core::reconcile::ClusterError;
-use bellwether_core::reconcile::Metadata;
+use bellwether_core::reconcile::{Cascade, Metadata};
 use bellwether_core::session::UID_FACT;
 use bellwether_core::takeover::as_applied;
 use bellwether_core::yielded::Autoscaler;
@@ -187,6 +187,21 @@ impl Cluster {
         self.manage_as_applied(key, made).await
     }
 
+    /// Whether the API server would make the object, if none had its name: it validates and admits it, and makes none.
+    pub(crate) async fn try_to_create(&self, key: &ObjectKey, body: &[u8]) -> Result<(), ClusterError> {
+        let resource = self.resource(key, Served::AsWritten).await?;
+        let path = paths::collection(key, &resource)?;
+        let query = format!("fieldManager={FIELD_MANAGER}&fieldValidation=Strict&dryRun=All");
+        let sending =
+            Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), ..Sending::default() };
+        let answer = self.inner.requests.post(&format!("{path}?{query}"), sending.prepare(body)?).await;
+        match self.checked(key, answer) {
+            // What has the name is looked for last.
+            Err(ClusterError::Stale { message }) if message.ends_with(" already exists") => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
     /// Of what was made by [`Cluster::create`], now or by one that came to no end; all else is answered as it was read. Its
     /// status may be written meanwhile: a definition's is, two or three times.
     pub(crate) async fn manage_as_applied(&self, key: &ObjectKey, there: Live) -> Result<Live, ClusterError> {
@@ -226,12 +241,27 @@ impl Cluster {
         uid: Uuid,
         version: &str,
     ) -> Result<Option<Metadata>, ClusterError> {
+        self.delete_by(key, uid, version, Cascade::Background).await
+    }
+
+    /// The same; what is deleted in the foreground is on its way out until what it owns is gone.
+    pub(crate) async fn delete_by(
+        &self,
+        key: &ObjectKey,
+        uid: Uuid,
+        version: &str,
+        cascade: Cascade,
+    ) -> Result<Option<Metadata>, ClusterError> {
         #[derive(Deserialize)]
         struct Kind {
             kind: String,
         }
         let path = self.path(key).await?;
-        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background",
+        let policy = match cascade {
+            Cascade::Background => "Background",
+            Cascade::Foreground => "Foreground",
+        };
+        let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy,
             "preconditions": {"uid": uid, "resourceVersion": version}});
         let answer = self.inner.requests.delete(&path, options.to_string().into_bytes()).await;
         let answer = match self.checked(key, answer) {
