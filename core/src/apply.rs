@@ -2,7 +2,7 @@
 //!
 //! What others need comes first: definitions, namespaces and the rights of the cluster, then classes, then everything
 //! else, which annotations can split further, and then what can refuse all the rest: admission webhooks and policies.
-//! Hooks of Helm come where Helm has them: before everything else that it installs, or when all of that is well.
+//! Hooks of Helm and Argo CD come where these have them: before everything else that is installed, or when all of that is well.
 //! Inside a phase, kinds have the order that Helm and Flux give them. Nothing waits for the health of the kind before, so
 //! it costs no time; it spares pods that start without their ConfigMap or account.
 //!
@@ -16,13 +16,12 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::ObjectKey;
+use crate::hooks::{self, SYNC_WAVE, Time, number};
 use crate::object::is_built_in_group;
 
 /// A whole number that orders what has no phase of its own; 0 when there is none. Negative ones come earlier. It moves
 /// what has one too: webhooks that the pods of the same target wait for must not wait for those pods.
 pub const PHASE_ANNOTATION: &str = "bellwether.dev/phase";
-/// Argo CD's name for it; where it stands on what has a phase of its own, that phase stays.
-pub const SYNC_WAVE_ANNOTATION: &str = "argocd.argoproj.io/sync-wave";
 
 /// On an object: `once` has it made where it is absent, and left as it is where it is there, whoever has it.
 pub const APPLY_ANNOTATION: &str = "bellwether.dev/apply";
@@ -36,23 +35,15 @@ pub enum Phase {
     Foundation,
     /// Storage classes, ingress classes, priority classes and their like.
     Class,
-    /// What Helm does before it installs or upgrades, in the order of weights.
+    /// What Helm does before it installs or upgrades, and Argo CD before it syncs, in the order of weights and waves.
     PreHook(i32),
     /// Everything else, in the order that its annotations give.
     Main(i32),
     /// Webhooks and policies that judge what is applied after them.
     Admission,
-    /// What Helm does when all is installed, in the order of weights.
+    /// What Helm does when all is installed, and Argo CD when all is synced, in the order of weights and waves.
     PostHook(i32),
 }
-
-/// Helm's: the times at which an object is made that is no part of a release. Here it is made once, at the first of them.
-pub const HOOK_ANNOTATION: &str = "helm.sh/hook";
-/// Helm's order of the hooks of one time: a whole number, 0 when there is none.
-const HOOK_WEIGHT_ANNOTATION: &str = "helm.sh/hook-weight";
-
-/// Helm's: what becomes of a hook that ran, or that ran before.
-const HOOK_DELETE_POLICY_ANNOTATION: &str = "helm.sh/hook-delete-policy";
 
 /// The phase of an object. An annotation of ours that is no number is refused where a person can still be told, by
 /// [`is_phase`]; here, as one of Argo CD's, it counts for nothing.
@@ -77,18 +68,9 @@ fn phase_by<'a>(key: &ObjectKey, annotation: impl Fn(&'static str) -> Option<&'a
         (group, kind) if kind.ends_with("Class") && CLASS_GROUPS.contains(&group) => Phase::Class,
         (group, _) => hook_phase(&annotation).unwrap_or_else(|| match group {
             "admissionregistration.k8s.io" => Phase::Admission,
-            _ => Phase::Main(annotation(SYNC_WAVE_ANNOTATION).and_then(number).unwrap_or_default()),
+            _ => Phase::Main(annotation(SYNC_WAVE).and_then(number).unwrap_or_default()),
         }),
     }
-}
-
-/// Whether the object asks for the one before it to be deleted before it is made: Helm does so unless a hook says something
-/// else.
-pub fn is_made_anew(object: &Value) -> bool {
-    let annotation = |name: &str| object["metadata"]["annotations"][name].as_str();
-    let policy = annotation(HOOK_DELETE_POLICY_ANNOTATION).map(str::trim).filter(|policy| !policy.is_empty());
-    let asks = policy.is_none_or(|policy| policy.split(',').any(|word| word.trim() == "before-hook-creation"));
-    annotation(HOOK_ANNOTATION).is_some() && asks
 }
 
 /// Whether an object, as canonical JSON, asks to be [applied once](APPLY_ANNOTATION).
@@ -109,19 +91,15 @@ pub fn is_applied_once(body: &[u8]) -> bool {
     may_ask && annotations().is_some_and(|annotations| annotations.get(APPLY_ANNOTATION).is_some_and(|it| it == ONCE))
 }
 
-/// Of a hook that is made when something is installed or upgraded.
+/// Of a hook that has a time in the life of a target.
 fn hook_phase<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -> Option<Phase> {
-    let has =
-        |when: &str| annotation(HOOK_ANNOTATION).is_some_and(|times| times.split(',').any(|time| time.trim() == when));
-    let weight = annotation(HOOK_WEIGHT_ANNOTATION).and_then(number).unwrap_or_default();
-    // What is of an installation decides: a hook that comes after that and before an upgrade needs what is installed.
-    let phases = [
-        ("pre-install", Phase::PreHook(weight)),
-        ("post-install", Phase::PostHook(weight)),
-        ("pre-upgrade", Phase::PreHook(weight)),
-        ("post-upgrade", Phase::PostHook(weight)),
-    ];
-    phases.into_iter().find(|(when, _)| has(when)).map(|(_, phase)| phase)
+    match hooks::time(annotation)? {
+        Time::Before(weight) => Some(Phase::PreHook(weight)),
+        Time::Amid(weight) => Some(Phase::Main(weight)),
+        Time::After(weight) => Some(Phase::PostHook(weight)),
+        // Whoever assigns one all the same has it applied with the rest.
+        Time::Skipped | Time::Never => None,
+    }
 }
 
 /// Where classes are the cluster's. Elsewhere they may be namespaced and need what is applied with them, as Cluster API's
@@ -210,10 +188,6 @@ impl DeletionStage {
 /// Whether a text is a number such as [`PHASE_ANNOTATION`] has to be: a whole one.
 pub fn is_phase(text: &str) -> bool {
     number(text).is_some()
-}
-
-fn number(text: &str) -> Option<i32> {
-    text.trim().parse().ok()
 }
 
 /// Brings objects into the order of applying; what has the same place stays as it came.
@@ -362,8 +336,8 @@ mod tests {
             pairs.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect()
         };
         let key = ObjectKey::of(&object("v1 ConfigMap a")).expect("a key");
-        let both = annotations(&[(PHASE_ANNOTATION, "3"), (SYNC_WAVE_ANNOTATION, "1")]);
-        let nonsense = annotations(&[(SYNC_WAVE_ANNOTATION, "soon")]);
+        let both = annotations(&[(PHASE_ANNOTATION, "3"), (SYNC_WAVE, "1")]);
+        let nonsense = annotations(&[(SYNC_WAVE, "soon")]);
 
         assert_eq!(phase(&key, &both), Phase::Main(3));
         assert_eq!(phase(&key, &nonsense), Phase::Main(0));
@@ -404,12 +378,23 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_is_made_anew_unless_it_says_something_else() {
-        let hook = |policy: &str| is_made_anew(&object(&format!("batch/v1 Job a helm.sh/hook=post-install{policy}")));
+    fn hooks_of_argo_cd_come_before_all_else_amid_it_and_after_it_in_the_order_of_their_waves() {
+        let in_order = [
+            "v1 Namespace shop argocd.argoproj.io/hook=PreSync",
+            "batch/v1 Job first argocd.argoproj.io/hook=PreSync argocd.argoproj.io/sync-wave=-1",
+            "batch/v1 Job migrate argocd.argoproj.io/hook=PreSync",
+            "apps/v1 Deployment web",
+            "batch/v1 Job amid argocd.argoproj.io/hook=Sync argocd.argoproj.io/sync-wave=1",
+            "admissionregistration.k8s.io/v1 ValidatingWebhookConfiguration hook",
+            "batch/v1 Job after argocd.argoproj.io/hook=PostSync",
+            "batch/v1 Job last argocd.argoproj.io/hook=PostSync argocd.argoproj.io/sync-wave=1",
+        ];
+        let phases: Vec<_> = placed(&in_order).into_iter().map(|(_, phase)| phase).collect();
 
-        assert!(hook("") && hook(" helm.sh/hook-delete-policy=hook-succeeded,before-hook-creation"));
-        assert!(!hook(" helm.sh/hook-delete-policy=hook-succeeded"));
-        assert!(!is_made_anew(&object("batch/v1 Job a")));
+        assert!(phases.is_sorted(), "{phases:?}");
+        assert_eq!((phases[1], phases[4], phases[7]), (Phase::PreHook(-1), Phase::Main(1), Phase::PostHook(1)));
+        let placed = "batch/v1 Job a argocd.argoproj.io/hook=PreSync bellwether.dev/phase=2";
+        assert_eq!(of(&object(placed)), Phase::Main(2), "who says when is heard");
     }
 
     #[test]

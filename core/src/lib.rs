@@ -36,6 +36,7 @@ mod chain;
 pub mod domain;
 pub mod drift;
 pub mod health;
+pub mod hooks;
 pub mod journal;
 pub mod keep;
 mod likeness;

@@ -331,7 +331,7 @@ impl RenderError {
             Self::ReplaceInvalid { .. } => {
                 "write `immutable` or `never`, or take the annotation off for an object that is kept as its target says"
             }
-            Self::GeneratedName { .. } => "give the object a metadata.name",
+            Self::GeneratedName { .. } => "give the object a metadata.name; only hooks are named by their content",
             Self::Duplicate { .. } => "remove one, or rename it",
             Self::TooLarge { .. } => "split it; Kubernetes stores no larger object",
             Self::TooMany | Self::BundleTooLarge { .. } => "split the target",

@@ -196,6 +196,30 @@ fn what_is_no_object_is_refused_with_a_code_and_a_line() {
 }
 
 #[test]
+fn a_hook_that_is_to_have_another_name_each_time_has_one_for_each_content() {
+    let job = |hook: &str, image: &str| {
+        format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata:\n  generateName: migrate-\n  annotations: {{{hook}}}\nspec: {{image: {image}}}\n"
+        )
+    };
+    let key = |text: &str| render(text).expect("renders").remove(0).key.name;
+    let (argos, helms) = ("argocd.argoproj.io/hook: PreSync", "helm.sh/hook: pre-install");
+
+    let names = [job(argos, "one"), job(argos, "two"), job(helms, "one")].map(|text| key(&text));
+
+    assert_eq!(names[0], key(&job(argos, "one")), "what did not change is not made again");
+    assert!(names.iter().all(|name| name.len() == 18 && name.starts_with("migrate-")), "{names:?}");
+    assert!(names[0] != names[1] && names[0] != names[2]);
+    let object = render(&job(argos, "one")).expect("renders").remove(0);
+    assert!(!String::from_utf8_lossy(&object.body).contains("generateName"));
+    let long = job(argos, "one").replace("migrate-", &"a".repeat(100));
+    assert_eq!(key(&long).len(), 63);
+    assert_eq!(refusal(&job("a: b", "one")).code(), "object_name_generated", "it is no hook");
+    let twice = format!("{0}---\n{0}", job(argos, "one"));
+    assert_eq!(refusal(&twice).code(), "object_duplicate");
+}
+
+#[test]
 fn labels_and_annotations_that_are_no_strings_are_refused_where_they_stand() {
     for value in ["yes", "1", "[a]", "{a: b}"] {
         let text =

@@ -1086,6 +1086,38 @@ fn hooks_of_an_upgrade_a_deletion_and_a_test_are_left_out_whoever_made_them() {
     }
 }
 
+/// Of each time that Argo CD has.
+const ARGOS_HOOKS: &str = "\
+apiVersion: batch/v1\nkind: Job\nmetadata: {name: before, annotations: {argocd.argoproj.io/hook: PreSync}}\n---\n\
+apiVersion: batch/v1\nkind: Job\nmetadata: {name: amid, annotations: {argocd.argoproj.io/hook: 'Sync,SyncFail'}}\n---\n\
+apiVersion: batch/v1\nkind: Job\nmetadata: {name: after, annotations: {argocd.argoproj.io/hook: PostSync}}\n---\n\
+apiVersion: batch/v1\nkind: Job\nmetadata: {name: failed, annotations: {argocd.argoproj.io/hook: SyncFail}}\n---\n\
+apiVersion: batch/v1\nkind: Job\nmetadata: {name: gone, annotations: {argocd.argoproj.io/hook: PostDelete}}\n---\n\
+apiVersion: batch/v1\nkind: Job\nmetadata: {name: typo, annotations: {argocd.argoproj.io/hook: PresSync}}\n---\n\
+apiVersion: v1\nkind: ConfigMap\nmetadata: {name: skipped, annotations: {argocd.argoproj.io/hook: Skip}}\n";
+
+#[test]
+fn hooks_of_argo_cd_are_carried_where_a_target_has_their_time_and_else_named_whoever_made_them() {
+    let tree = Tree::of(&[
+        ("plain/all.yaml", ARGOS_HOOKS),
+        ("built/kustomization.yaml", "resources: [all.yaml]\n"),
+        ("built/all.yaml", ARGOS_HOOKS),
+        ("chart/Chart.yaml", "apiVersion: v2\nname: app\nversion: 1.0.0\n"),
+        ("chart/values.yaml", ""),
+        ("chart/templates/a.yaml", ARGOS_HOOKS),
+    ]);
+
+    for folder in ["plain", "built", "chart"] {
+        let manifests = open(&tree, plan(folder, json!({}))).expect("it is opened");
+        let objects = bodies(&manifests.render(&recipe(), &values(json!({}))).expect("it renders"));
+
+        let applied = ["Job web/after", "Job web/amid", "Job web/before"];
+        assert_eq!(objects.keys().collect::<Vec<_>>(), applied, "{folder}");
+        let left_out: Vec<_> = manifests.left_out_hooks().iter().map(ToString::to_string).collect();
+        assert_eq!(left_out, ["Job failed (SyncFail)", "Job gone (PostDelete)", "Job typo (PresSync)"], "{folder}");
+    }
+}
+
 #[test]
 fn a_chart_that_takes_the_clock_is_refused_each_time_and_what_has_no_order_is_the_same_each_time() {
     let map = |data: &str| {

@@ -1,4 +1,4 @@
-//! What Helm calls hooks: Jobs that a chart makes anew at each change.
+//! What Helm and Argo CD call hooks: Jobs that run at their time, and are made anew at each change.
 
 use std::time::Duration;
 
@@ -123,4 +123,64 @@ async fn the_job_of_a_hook_that_somebody_asked_to_keep_is_not_deleted_for_the_on
         )
         .await;
     fixture.report(is_well(2)).await;
+}
+
+/// Of Argo CD, at that time. It has nothing to complete, or never gets to it.
+fn argos(fixture: &Fixture, (name, time): (&str, &str), ends: bool) -> Value {
+    let mut job = job(fixture, "one", ends);
+    job["metadata"]["name"] = json!(name);
+    job["metadata"]["annotations"] = json!({"argocd.argoproj.io/hook": time});
+    job
+}
+
+fn path_of(fixture: &Fixture, name: &str) -> String {
+    format!("/apis/batch/v1/namespaces/{}/jobs/{name}", fixture.namespace)
+}
+
+/// As its kubelet would say.
+async fn end_pod_of(fixture: &Fixture, job: &str) {
+    let pods = format!("/api/v1/namespaces/{}/pods", fixture.namespace);
+    let of_job = format!("{pods}?labelSelector=batch.kubernetes.io/job-name={job}");
+    let list = fixture.wait_for(&of_job, |list| list["items"].as_array().is_some_and(|pods| !pods.is_empty())).await;
+    let name = list["items"][0]["metadata"]["name"].as_str().expect("has a name").to_owned();
+    let ended = json!({"exitCode": 0, "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z"});
+    let container = json!({"name": "a", "image": "one", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": ended}});
+    let status = json!({"status": {"phase": "Succeeded", "containerStatuses": [container]}});
+    fixture.merge(&format!("{pods}/{name}/status"), "kubelet", &status).await;
+}
+
+#[tokio::test]
+async fn hooks_of_argo_cd_before_a_sync_are_waited_for_and_those_after_it_come_when_all_is_well() {
+    let mut fixture = fixture!();
+    let (before, after) = (("before", "PreSync"), ("after", "PostSync"));
+    let objects = [argos(&fixture, after, true), fixture.config_map("a", "1"), argos(&fixture, before, false)];
+    fixture.assign(1, &[&[fixture.namespace_object()], &objects[..]].concat());
+    fixture.start_agent();
+    fixture.report(|report| report.objects.in_place == 2).await;
+    fixture.wait_for(&path_of(&fixture, "before"), Value::is_object).await;
+    assert!(!fixture.is_there("a").await, "it waits");
+    fixture.wait_for(&path_of(&fixture, "after"), Value::is_null).await;
+
+    end_pod_of(&fixture, "before").await;
+    fixture.report(is_well(1)).await;
+
+    assert!(fixture.is_there("a").await);
+    fixture.wait_for(&path_of(&fixture, "after"), Value::is_object).await;
+}
+
+#[tokio::test]
+async fn a_hook_of_argo_cd_that_fails_before_a_sync_stops_what_comes_after_it_and_its_reason_is_told() {
+    let mut fixture = fixture!();
+    let mut before = argos(&fixture, ("before", "PreSync"), false);
+    before["spec"]["activeDeadlineSeconds"] = json!(1);
+    fixture.assign(1, &[fixture.namespace_object(), before, fixture.config_map("a", "1")]);
+    fixture.start_agent();
+
+    let failed = fixture.report(|report| report.verdict == Verdict::Failed).await;
+
+    assert!(!failed.applied && !failed.may_pass());
+    let line = &failed.lines[0];
+    assert!(line.key.name == "before" && line.message.contains("deadline"), "{failed:?}");
+    assert!(!fixture.is_there("a").await);
 }

@@ -288,7 +288,7 @@ pub struct HelmOptions {
     pub api_versions: Vec<String>,
 }
 
-/// A hook of Helm that is not applied: its times are not those of a target.
+/// A hook of Helm or Argo CD that is not applied: its times are not those of a target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LeftOutHook {

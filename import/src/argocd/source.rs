@@ -302,7 +302,7 @@ impl<F: Files> Argo<'_, F> {
             (
                 "hook",
                 Effect::Differs,
-                "they are objects like others: a Job that must come first is in an earlier phase by `bellwether.dev/phase: \"-1\"`, and is waited for",
+                "each has its time, and runs when it changes, not at each sync; `SyncFail`, `PreDelete` and `PostDelete` are left out, and named",
             ),
             (
                 "hook-delete-policy",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bellwether_core::apply::PHASE_ANNOTATION;
 use bellwether_core::bundle::OBJECTS_MAX;
+use bellwether_core::hooks::{self, ARGO_HOOK, HELM_HOOK, Time};
 use bellwether_core::parameters::Values;
 use bellwether_core::render::{LEFT_OUT_MAX, LeftOutHook};
 use serde_json::{Map, Value};
@@ -26,14 +27,6 @@ pub const SOURCES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// On an object: `disabled` leaves its `${…}` alone. The second is Flux's, so that its users need not change a file.
 const SUBSTITUTE_ANNOTATIONS: [&str; 2] = ["bellwether.dev/substitute", "kustomize.toolkit.fluxcd.io/substitute"];
-
-/// On an object: when Helm would make it, besides being one of the release.
-const HOOK_ANNOTATION: &str = "helm.sh/hook";
-
-/// Of the times at which hooks are made, those at which a target is applied first. What only runs when a release is
-/// upgraded, deleted or rolled back, or when somebody tests it, Helm would not run then either, and what is rendered does not
-/// tell what was there before.
-const HOOKS_APPLIED: [&str; 3] = ["pre-install", "post-install", "crd-install"];
 
 /// The objects of a target as written, or as an engine made them, lists unrolled.
 #[derive(Clone, Default)]
@@ -147,16 +140,32 @@ impl Documents {
         Ok(rendered)
     }
 
+    /// A hook whose time never comes: whoever waits for it is told.
+    fn leave_out(&mut self, root: &Node) {
+        if self.left_out_hooks.len() >= LEFT_OUT_MAX {
+            return;
+        }
+        let short = |text: &str| text.chars().filter(|character| !character.is_control()).take(80).collect::<String>();
+        let text = |node: Option<&Node>| short(node.and_then(Node::text).unwrap_or("?"));
+        let metadata = |field: &str| root.field("metadata")?.field(field);
+        let annotation = |name: &str| metadata("annotations")?.field(name);
+        let name = text(metadata("name").or_else(|| metadata("generateName")));
+        let hook = text(annotation(ARGO_HOOK).or_else(|| annotation(HELM_HOOK)));
+        self.left_out_hooks.insert(LeftOutHook { kind: text(root.field("kind")), name, hook });
+    }
+
     pub(super) fn add(&mut self, written: Written<'_>, root: Node) -> Result<(), RenderError> {
         objects_of(root).into_iter().try_for_each(|object| self.add_one(written, object))
     }
 
     fn add_one(&mut self, written: Written<'_>, root: Node) -> Result<(), RenderError> {
-        if let Some(hook) = hook_of_other_times(&root) {
-            if self.left_out_hooks.len() < LEFT_OUT_MAX {
-                self.left_out_hooks.insert(hook);
+        match time(&root) {
+            Some(Time::Skipped) => return Ok(()),
+            Some(Time::Never) => {
+                self.leave_out(&root);
+                return Ok(());
             }
-            return Ok(());
+            _ => {}
         }
         let Written { file, .. } = written;
         let made = written.made.map(|_| named(&root));
@@ -182,18 +191,13 @@ impl Documents {
     }
 }
 
-/// A hook whose time never comes when a target is applied, and of which nobody says when that is. So it is whoever made it:
-/// charts are committed as plain files too, and Kustomize builds of them.
-fn hook_of_other_times(root: &Node) -> Option<LeftOutHook> {
-    let metadata = root.field("metadata")?;
-    let annotations = metadata.field("annotations")?;
-    let times = annotations.field(HOOK_ANNOTATION)?.text()?;
-    let is_of_installation = times.split(',').any(|time| HOOKS_APPLIED.contains(&time.trim()));
-    let is_placed = annotations.field(PHASE_ANNOTATION).and_then(Node::text).is_some();
-    let short = |text: &str| text.chars().filter(|character| !character.is_control()).take(80).collect::<String>();
-    let text = |node: Option<&Node>| short(node.and_then(Node::text).unwrap_or("?"));
-    let (kind, name, hook) = (text(root.field("kind")), text(metadata.field("name")), short(times));
-    (!is_of_installation && !is_placed).then_some(LeftOutHook { kind, name, hook })
+/// When a hook is applied, unless it says so itself; `None`: with all that is none. So it is whoever made it: charts are
+/// committed as plain files too, and Kustomize builds of them. What only runs when a release is upgraded Helm would not run
+/// when it is installed, and what is rendered does not tell what was there before.
+fn time(root: &Node) -> Option<Time> {
+    let annotation = |name: &str| root.field("metadata")?.field("annotations")?.field(name)?.text();
+    let time = hooks::time(annotation).filter(|_| annotation(PHASE_ANNOTATION).is_none())?;
+    Some(if hooks::is_of_upgrades(annotation) { Time::Never } else { time })
 }
 
 /// Whether it says that it is an object for an API server.

@@ -10,9 +10,11 @@ mod secret;
 
 use std::sync::Arc;
 
-use bellwether_core::ObjectKey;
 use bellwether_core::apply::{APPLY_ANNOTATION, ONCE, PHASE_ANNOTATION, is_phase};
+use bellwether_core::hooks;
+use bellwether_core::object::canonical_json;
 use bellwether_core::replace::{self, REPLACE_ANNOTATION};
+use bellwether_core::{Digest, ObjectKey};
 use serde_json::{Map, Value};
 
 pub(crate) use self::limits::BundleLimit;
@@ -61,6 +63,7 @@ pub(crate) struct Draft<'s> {
 
 impl Draft<'_> {
     pub(crate) fn finish(mut self, recipe: &Recipe, scopes: &Scopes) -> Result<RenderedObject, RenderError> {
+        self.name_hook();
         self.check_key()?;
         self.object.remove("status");
         self.complete_metadata(recipe)?;
@@ -71,6 +74,23 @@ impl Draft<'_> {
         let key = self.place_in_namespace(recipe, scopes)?;
         self.check_not_the_agents(&key, recipe)?;
         limits::sealed(self.origin, key, &Value::Object(self.object))
+    }
+
+    /// A hook that has each run under another name has another one for each content: what did not change does not run again.
+    fn name_hook(&mut self) {
+        let object = Value::Object(std::mem::take(&mut self.object));
+        let metadata = &object["metadata"];
+        let is_named = metadata["name"].as_str().is_some_and(|name| !name.is_empty());
+        let prefix = metadata["generateName"].as_str().filter(|prefix| !prefix.is_empty() && !is_named);
+        let is_hook = hooks::time(hooks::annotations_of(&object)).is_some();
+        let name = prefix.filter(|_| is_hook).map(|prefix| generated_name(prefix, &object));
+        if let Value::Object(object) = object {
+            self.object = object;
+        }
+        if let (Some(name), Some(metadata)) = (name, self.object.get_mut("metadata").and_then(Value::as_object_mut)) {
+            metadata.remove("generateName");
+            metadata.insert("name".to_owned(), Value::String(name));
+        }
     }
 
     fn check_key(&mut self) -> Result<(), RenderError> {
@@ -171,6 +191,19 @@ impl Draft<'_> {
     fn not_a_segment(&self, field: &'static str, path: &[&str], text: &str) -> RenderError {
         RenderError::NotAPathSegment { at: self.origin.place_of(path), field, text: text.chars().take(80).collect() }
     }
+}
+
+/// As long as names that API servers make; Jobs take no longer ones.
+const GENERATED_NAME_MAX: usize = 63;
+
+/// Hexadecimal digits of a digest, so that two contents of one hook have two names.
+const GENERATED_DIGITS: usize = 10;
+
+fn generated_name(prefix: &str, object: &Value) -> String {
+    let digest = Digest::of(&canonical_json(object));
+    let digits: String = digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let prefix: String = prefix.chars().take(GENERATED_NAME_MAX - GENERATED_DIGITS).collect();
+    format!("{prefix}{}", &digits[..GENERATED_DIGITS])
 }
 
 /// An API server keeps an empty text where a map of texts has a null.

@@ -10,9 +10,9 @@ mod replace;
 
 use std::sync::Arc;
 
-use bellwether_core::apply::is_made_anew;
 use bellwether_core::drift::{Wanted as Compared, corrected_paths};
 use bellwether_core::health;
+use bellwether_core::hooks::is_made_anew;
 use bellwether_core::keep::kept_by;
 use bellwether_core::object::canonical_json;
 use bellwether_core::reconcile::{

@@ -1,0 +1,197 @@
+//! What Helm and Argo CD call hooks: objects that are made at a time of their own beside what is installed, and that may ask
+//! to be deleted once they have run.
+//!
+//! Reads their annotations, and nothing else. Here a hook is made once, at the first of the times that it names, and again
+//! when its content changes: nobody tells an agent that a change is one of a release. Which phase that is, is told in
+//! [`crate::apply`].
+
+use serde_json::Value;
+
+/// Helm's: the times at which an object is made that is no part of a release.
+pub const HELM_HOOK: &str = "helm.sh/hook";
+/// Helm's order of the hooks of one time: a whole number, 0 when there is none.
+const HELM_WEIGHT: &str = "helm.sh/hook-weight";
+/// Helm's: what becomes of a hook that ran, or that ran before.
+const HELM_DELETE_POLICY: &str = "helm.sh/hook-delete-policy";
+/// Argo CD's: the same. An object that has one with a word of Argo CD's is no hook of Helm.
+pub const ARGO_HOOK: &str = "argocd.argoproj.io/hook";
+const ARGO_DELETE_POLICY: &str = "argocd.argoproj.io/hook-delete-policy";
+/// Argo CD's order, of hooks too.
+pub const SYNC_WAVE: &str = "argocd.argoproj.io/sync-wave";
+
+/// Of what Argo CD knows, what makes a hook one of its own.
+const ARGO_TIMES: [&str; 7] = ["PreSync", "Sync", "PostSync", "SyncFail", "PreDelete", "PostDelete", "Skip"];
+
+/// When a hook is made, in the order of the numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Time {
+    /// Before everything else that is installed.
+    Before(i32),
+    /// With it.
+    Amid(i32),
+    /// When all of it is well.
+    After(i32),
+    /// It says that it is not to be applied.
+    Skipped,
+    /// A target has none of its times: it is deleted, rolled back or tested, or its change failed.
+    Never,
+}
+
+/// What becomes of a hook that ran, or that ran before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeletePolicy {
+    /// The one before is deleted before it is made: so do both tools unless it says something else.
+    pub before_creation: bool,
+    pub succeeded: bool,
+    pub failed: bool,
+}
+
+/// When the object is made; `None`: it is no hook.
+pub fn time<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -> Option<Time> {
+    let argo = annotation(ARGO_HOOK);
+    if argo.is_some_and(|times| words(times).any(|word| ARGO_TIMES.contains(&word))) {
+        return argo.map(|times| argos_time(times, &annotation));
+    }
+    let helms = annotation(HELM_HOOK).map(|times| helms_time(times, &annotation));
+    // A word that Argo CD does not know is made by nobody: it is mistyped, as a rule.
+    helms.or(argo.map(|_| Time::Never))
+}
+
+/// Whether Helm makes the hook only when it upgrades.
+pub fn is_of_upgrades<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -> bool {
+    let is_argos = annotation(ARGO_HOOK).is_some_and(|times| words(times).any(|word| ARGO_TIMES.contains(&word)));
+    let Some(times) = annotation(HELM_HOOK).filter(|_| !is_argos) else { return false };
+    let has = |searched: &[&str]| words(times).any(|word| searched.contains(&word));
+    has(&["pre-upgrade", "post-upgrade"]) && !has(&["pre-install", "post-install", "crd-install"])
+}
+
+fn argos_time<'a>(times: &str, annotation: &impl Fn(&'static str) -> Option<&'a str>) -> Time {
+    let has = |searched: &str| words(times).any(|word| word == searched);
+    let weight = annotation(SYNC_WAVE).and_then(number).or_else(|| annotation(HELM_WEIGHT).and_then(number));
+    let weight = weight.unwrap_or_default();
+    let of_times = [
+        ("PreSync", Time::Before(weight)),
+        ("Sync", Time::Amid(weight)),
+        ("PostSync", Time::After(weight)),
+        ("SyncFail", Time::Never),
+        ("PreDelete", Time::Never),
+        ("PostDelete", Time::Never),
+    ];
+    // Beside another time, Argo CD takes no notice of it.
+    of_times.into_iter().find(|(name, _)| has(name)).map_or(Time::Skipped, |(_, time)| time)
+}
+
+fn helms_time<'a>(times: &str, annotation: &impl Fn(&'static str) -> Option<&'a str>) -> Time {
+    let has = |searched: &str| words(times).any(|word| word == searched);
+    let weight = annotation(HELM_WEIGHT).and_then(number).unwrap_or_default();
+    // What is of an installation decides: a hook that comes after that and before an upgrade needs what is installed.
+    let of_times = [
+        ("pre-install", Time::Before(weight)),
+        ("post-install", Time::After(weight)),
+        ("pre-upgrade", Time::Before(weight)),
+        ("post-upgrade", Time::After(weight)),
+        // Of Helm 2: definitions, which come first by their kind.
+        ("crd-install", Time::Amid(annotation(SYNC_WAVE).and_then(number).unwrap_or_default())),
+    ];
+    of_times.into_iter().find(|(name, _)| has(name)).map_or(Time::Never, |(_, time)| time)
+}
+
+/// What becomes of the object by the policies that both tools have; of what is no hook nothing.
+pub fn delete_policy<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -> DeletePolicy {
+    if annotation(HELM_HOOK).is_none() && annotation(ARGO_HOOK).is_none() {
+        return DeletePolicy::default();
+    }
+    let policies = [HELM_DELETE_POLICY, ARGO_DELETE_POLICY].map(|name| annotation(name).unwrap_or_default());
+    let has = |helms: &str, argos: &str| policies.iter().any(|it| words(it).any(|word| word == helms || word == argos));
+    let says_nothing = policies.iter().all(|policy| words(policy).next().is_none());
+    DeletePolicy {
+        before_creation: says_nothing || has("before-hook-creation", "BeforeHookCreation"),
+        succeeded: has("hook-succeeded", "HookSucceeded"),
+        failed: has("hook-failed", "HookFailed"),
+    }
+}
+
+/// Whether the object asks for the one before it to be deleted before it is made.
+pub fn is_made_anew(object: &Value) -> bool {
+    delete_policy(annotations_of(object)).before_creation
+}
+
+/// The annotations of an object as JSON.
+pub fn annotations_of<'a>(object: &'a Value) -> impl Fn(&'static str) -> Option<&'a str> {
+    let annotations = &object["metadata"]["annotations"];
+    move |name| annotations.get(name)?.as_str()
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+pub(crate) fn number(text: &str) -> Option<i32> {
+    text.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(annotations: &[(&str, &str)]) -> Value {
+        let annotations: std::collections::BTreeMap<_, _> = annotations.iter().copied().collect();
+        json!({"metadata": {"annotations": annotations}})
+    }
+
+    fn time_of(annotations: &[(&str, &str)]) -> Option<Time> {
+        time(annotations_of(&object(annotations)))
+    }
+
+    #[test]
+    fn a_hook_is_made_at_the_first_of_its_times_in_the_order_of_its_tool() {
+        for (annotations, expected) in [
+            (&[(ARGO_HOOK, "PreSync")][..], Time::Before(0)),
+            (&[(ARGO_HOOK, " PostSync , PreSync"), (SYNC_WAVE, "-2")], Time::Before(-2)),
+            (&[(ARGO_HOOK, "Sync"), (SYNC_WAVE, "3"), (HELM_WEIGHT, "4")], Time::Amid(3)),
+            (&[(ARGO_HOOK, "PostSync,Skip"), (HELM_WEIGHT, "4")], Time::After(4)),
+            (&[(ARGO_HOOK, "SyncFail,PostSync")], Time::After(0)),
+            (&[(ARGO_HOOK, "SyncFail")], Time::Never),
+            (&[(ARGO_HOOK, "PostDelete"), (HELM_HOOK, "pre-install")], Time::Never),
+            (&[(ARGO_HOOK, "Skip")], Time::Skipped),
+            (&[(ARGO_HOOK, "presync")], Time::Never),
+            (&[(ARGO_HOOK, "soon"), (HELM_HOOK, "pre-install")], Time::Before(0)),
+            (&[(HELM_HOOK, "post-install,pre-upgrade"), (HELM_WEIGHT, "2"), (SYNC_WAVE, "9")], Time::After(2)),
+            (&[(HELM_HOOK, "pre-upgrade")], Time::Before(0)),
+            (&[(HELM_HOOK, "test, pre-rollback")], Time::Never),
+        ] {
+            assert_eq!(time_of(annotations), Some(expected), "{annotations:?}");
+        }
+        assert_eq!(time_of(&[(SYNC_WAVE, "1")]), None);
+    }
+
+    #[test]
+    fn what_an_installation_makes_too_is_not_of_upgrades_alone() {
+        let is_of = |annotations: &[(&str, &str)]| is_of_upgrades(annotations_of(&object(annotations)));
+
+        assert!(is_of(&[(HELM_HOOK, "pre-upgrade, post-rollback")]) && is_of(&[(HELM_HOOK, "post-upgrade")]));
+        assert!(!is_of(&[(HELM_HOOK, "pre-install,pre-upgrade")]) && !is_of(&[(HELM_HOOK, "pre-rollback")]));
+        assert!(!is_of(&[(HELM_HOOK, "pre-upgrade"), (ARGO_HOOK, "PreSync")]) && !is_of(&[]));
+    }
+
+    #[test]
+    fn a_hook_is_made_anew_unless_it_says_something_else_and_goes_only_if_it_says_so() {
+        let (helms, argos) = ((HELM_HOOK, "post-install"), (ARGO_HOOK, "PostSync"));
+        let policy = |annotations: &[(&str, &str)]| {
+            let DeletePolicy { before_creation, succeeded, failed } =
+                delete_policy(annotations_of(&object(annotations)));
+            (before_creation, succeeded, failed)
+        };
+
+        assert_eq!(policy(&[helms]), (true, false, false));
+        assert_eq!(policy(&[helms, (HELM_DELETE_POLICY, "hook-succeeded")]), (false, true, false));
+        let all = "before-hook-creation,hook-succeeded, hook-failed";
+        assert_eq!(policy(&[helms, (HELM_DELETE_POLICY, all)]), (true, true, true));
+        assert_eq!(policy(&[argos, (ARGO_DELETE_POLICY, "HookFailed")]), (false, false, true));
+        assert_eq!(policy(&[argos, (ARGO_DELETE_POLICY, "BeforeHookCreation,HookSucceeded")]), (true, true, false));
+        assert_eq!(policy(&[argos]), (true, false, false));
+        assert_eq!(policy(&[(HELM_DELETE_POLICY, all)]), (false, false, false), "it is no hook");
+    }
+}
