@@ -1,4 +1,4 @@
-//! What Helm and Argo CD call hooks: Jobs that run at their time, and are made anew at each change.
+//! What Helm and Argo CD call hooks: Jobs that run at their time, are made anew at each change, and go as they ask.
 
 use std::time::Duration;
 
@@ -137,6 +137,11 @@ fn path_of(fixture: &Fixture, name: &str) -> String {
     format!("/apis/batch/v1/namespaces/{}/jobs/{name}", fixture.namespace)
 }
 
+fn with_policy(mut job: Value, annotation: &str, policy: &str) -> Value {
+    job["metadata"]["annotations"][annotation] = json!(policy);
+    job
+}
+
 /// As its kubelet would say.
 async fn end_pod_of(fixture: &Fixture, job: &str) {
     let pods = format!("/api/v1/namespaces/{}/pods", fixture.namespace);
@@ -183,4 +188,59 @@ async fn a_hook_of_argo_cd_that_fails_before_a_sync_stops_what_comes_after_it_an
     let line = &failed.lines[0];
     assert!(line.key.name == "before" && line.message.contains("deadline"), "{failed:?}");
     assert!(!fixture.is_there("a").await);
+}
+
+#[tokio::test]
+async fn a_hook_that_has_run_is_deleted_as_it_asks_and_is_not_run_again_by_the_next_process() {
+    let mut fixture = fixture!();
+    let hook = with_policy(job(&fixture, "one", true), "helm.sh/hook-delete-policy", "hook-succeeded");
+    let account = fixture.object("v1", "ServiceAccount", "migrate", &json!({}));
+    let mut account = with_policy(account, "argocd.argoproj.io/hook", "PreSync");
+    account["metadata"]["annotations"]["argocd.argoproj.io/hook-delete-policy"] = json!("HookSucceeded");
+    let objects = |fixture: &Fixture, value: &str| {
+        [fixture.namespace_object(), account.clone(), hook.clone(), fixture.config_map("a", value)]
+    };
+    let account_path = format!("/api/v1/namespaces/{}/serviceaccounts/migrate", fixture.namespace);
+    fixture.assign(1, &objects(&fixture, "1"));
+    fixture.start_agent();
+    fixture.report(is_well(1)).await;
+    fixture.wait_for(&path(&fixture), Value::is_object).await;
+
+    fixture.wait_for(&path(&fixture), Value::is_null).await;
+    fixture.wait_for(&account_path, Value::is_null).await;
+    fixture.assign(2, &objects(&fixture, "2"));
+    let well = fixture.report(is_well(2)).await;
+
+    assert_eq!((well.objects.total, well.objects.healthy), (4, 4));
+    assert!(fixture.hub.drifts().is_empty(), "nobody else deleted it");
+    fixture.wait_for_inventory(2).await;
+    fixture.kill_agent().await;
+    let told = fixture.hub.reports(fixture.target).len();
+    fixture.start_agent_without_token();
+    let is_well = is_well(2);
+    fixture.reports(|all| all[told..].iter().any(|report| report.applied && is_well(report))).await;
+    // It would stand there for a while.
+    fixture.wait_for(&path(&fixture), Value::is_null).await;
+    fixture.wait_for(&account_path, Value::is_null).await;
+    assert!(fixture.hub.drifts().is_empty());
+}
+
+#[tokio::test]
+async fn a_hook_that_failed_is_deleted_as_it_asks_and_stays_failed_with_its_reason() {
+    let mut fixture = fixture!();
+    let policy = "BeforeHookCreation,HookFailed";
+    let before = argos(&fixture, ("migrate", "PreSync"), false);
+    let mut before = with_policy(before, "argocd.argoproj.io/hook-delete-policy", policy);
+    before["spec"]["activeDeadlineSeconds"] = json!(1);
+    fixture.assign(1, &[fixture.namespace_object(), before, fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Failed).await;
+
+    fixture.wait_for(&path(&fixture), Value::is_null).await;
+
+    let is_gone = |report: &Report| report.lines.iter().any(|line| line.message.contains("gone since: "));
+    let gone = fixture.report(is_gone).await;
+    assert_eq!(gone.verdict, Verdict::Failed);
+    assert!(gone.lines[0].message.contains("deadline"), "{gone:?}");
+    assert!(!fixture.is_there("a").await && fixture.hub.drifts().is_empty());
 }

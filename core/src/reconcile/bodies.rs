@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::Digest;
 use crate::apply::{self, APPLY_ANNOTATION, ONCE, Phase};
 use crate::bundle::Entry;
+use crate::hooks::{self, DeletePolicy};
 
 /// An object as a bundle has it. It may be a Secret's, so nothing of it is ever printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub(super) struct Manner {
     pub(super) phase: Phase,
     /// It is only made where it is absent, and then left.
     pub(super) is_once: bool,
+    /// It is a hook, and this becomes of it.
+    pub(super) hook: Option<DeletePolicy>,
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +84,8 @@ impl Bodies {
 
     pub(super) fn manner(&self, entry: &Entry) -> Manner {
         let known = self.stored.get(&entry.digest).and_then(|stored| stored.manner);
-        known.unwrap_or_else(|| Manner { phase: apply::phase(&entry.key, &BTreeMap::new()), is_once: false })
+        let phase = || apply::phase(&entry.key, &BTreeMap::new());
+        known.unwrap_or_else(|| Manner { phase: phase(), is_once: false, hook: None })
     }
 
     pub(super) fn find(&self, digest: Digest) -> Option<Body> {
@@ -102,7 +106,9 @@ fn read_manner(entry: &Entry, body: &[u8]) -> Option<Manner> {
     let object: Object = serde_json::from_slice(body).ok()?;
     let annotations = object.metadata.annotations.unwrap_or_default();
     let is_once = annotations.get(APPLY_ANNOTATION).is_some_and(|value| value == ONCE);
-    Some(Manner { phase: apply::phase(&entry.key, &annotations), is_once })
+    let annotation = |name: &str| annotations.get(name).map(String::as_str);
+    let hook = hooks::time(annotation).map(|_| hooks::delete_policy(annotation));
+    Some(Manner { phase: apply::phase(&entry.key, &annotations), is_once, hook })
 }
 
 #[cfg(test)]
@@ -145,8 +151,8 @@ mod tests {
 
         bodies.hold(&[late.clone(), plain.clone()], &arrived(&[body, "{}"]));
 
-        assert_eq!(bodies.manner(&late), Manner { phase: Phase::Main(3), is_once: true });
-        assert_eq!(bodies.manner(&plain), Manner { phase: Phase::Main(0), is_once: false });
+        assert_eq!(bodies.manner(&late), Manner { phase: Phase::Main(3), is_once: true, hook: None });
+        assert_eq!(bodies.manner(&plain), Manner { phase: Phase::Main(0), is_once: false, hook: None });
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Which step of a target is next: a question about what may be drifted and an apply in turns, then a removal.
+//! Which step of a target is next: a question about what may be drifted and an apply in turns, then the deletion of a hook
+//! that has run, then a removal.
 
 use jiff::Timestamp;
 
@@ -24,7 +25,7 @@ impl Target {
         } else {
             self.take_question(now).or_else(|| self.take_apply(now))
         };
-        let (key, act) = taken.or_else(|| self.take_removal(now))?;
+        let (key, act) = taken.or_else(|| self.take_departure(now)).or_else(|| self.take_removal(now))?;
         let identity = Identity::of(&key);
         let last_applied = self.inventory.last_applied(&identity).cloned();
         let twin = self.objects.find(&identity).and_then(|object| object.twin.clone());

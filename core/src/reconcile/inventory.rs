@@ -139,6 +139,52 @@ impl Inventory {
         }
     }
 
+    /// A hook that was deleted since it ran is there for the next one that runs.
+    pub(super) fn have_departed_made_again(&mut self, identity: &Identity) {
+        let has_run = self.last_applied(identity).is_some_and(|last| last.finished.is_some());
+        let may_be_there = self.owned(identity).is_some_and(|owned| owned.is_there && !owned.is_departing);
+        if has_run && !may_be_there {
+            self.have_made_again(identity);
+        }
+    }
+
+    /// A hook has run: whoever finds it gone does not miss it.
+    pub(super) fn note_run(&mut self, identity: &Identity) {
+        if let Some(owned) = self.owned.get_mut(identity) {
+            owned.finished.get_or_insert(Ending::Succeeded);
+        }
+        if let Some(last_applied) = self.last_applied.get_mut(identity).filter(|last| last.finished.is_none())
+            && let Some(candidate) = self.candidates.get(identity)
+        {
+            last_applied.finished = Some(Ending::Succeeded);
+            self.learned.applied.push(last_applied.applied(&candidate.key));
+        }
+    }
+
+    /// Its deletion is asked for: of exactly this one.
+    pub(super) fn begin_departure(&mut self, identity: &Identity) -> Option<Uuid> {
+        let owned = self.owned.get_mut(identity)?;
+        owned.finished.get_or_insert(Ending::Succeeded);
+        owned.is_departing = true;
+        Some(owned.uid)
+    }
+
+    pub(super) fn is_departing(&self, identity: &Identity) -> bool {
+        self.owned(identity).is_some_and(|owned| owned.is_departing)
+    }
+
+    /// It is gone, or stays and why.
+    pub(super) fn end_departure(&mut self, identity: &Identity, stays: Option<String>) {
+        let Some(owned) = self.owned.get_mut(identity) else { return };
+        if stays.is_some() {
+            owned.is_departing = false;
+        } else if std::mem::replace(&mut owned.is_there, false) {
+            // What a watch tells late is of before.
+            owned.health = owned.gone_after(owned.finished.unwrap_or(Ending::Succeeded));
+        }
+        owned.note = stays;
+    }
+
     pub(super) fn left_over(&self, is_wanted: impl Fn(&Identity) -> bool) -> Vec<Candidate> {
         let left = self.candidates.iter().filter(|(identity, _)| !is_wanted(identity));
         left.map(|(_, candidate)| candidate.clone()).collect()
@@ -322,6 +368,7 @@ impl Inventory {
             digest,
             uid,
             is_there,
+            is_departing: false,
             went_unseen: false,
             note,
             version,

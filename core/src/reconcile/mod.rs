@@ -13,6 +13,7 @@
 //! | `record` | what an answer changes: `judge` says what a failure means, `retries` when it is tried again |
 //! | `observe` | what a watch changes; `recheck_queue` when a doubtful object is asked about |
 //! | `drifted` | which drifts are told |
+//! | `hooks` | which hooks are deleted once they have run, and what runs with them |
 //! | `inventory` | what is ours: `owned` one object of it, `owner` whose an object is, `twins` two names of one |
 //! | `removals` | what goes, when, in which order, and what stays; `removal` one object of it |
 //! | `standing` | how each object stands, and when that is said; `evidence` what an old failure says, `status` the report |
@@ -31,6 +32,7 @@ mod event;
 mod evidence;
 mod finding;
 mod guard;
+mod hooks;
 mod inventory;
 mod judge;
 mod metadata;

@@ -22,6 +22,8 @@ pub(super) struct Owned {
     pub(super) uid: Uuid,
     /// As far as is known. The name of what is gone may belong to somebody else by now.
     pub(super) is_there: bool,
+    /// It has run, and its deletion is asked for: nothing else that is seen of it counts.
+    pub(super) is_departing: bool,
     /// No watch saw it go.
     pub(super) went_unseen: bool,
     /// That it is left as it was found, where that is not what is wanted; or that it was replaced.
@@ -104,7 +106,10 @@ impl Owned {
             return (false, DriftSignal::None);
         }
         self.version = version;
-        self.is_there = matches!(seen, ObjectState::Present(_));
+        if self.is_departing && matches!(seen, ObjectState::Present(_)) {
+            return (false, DriftSignal::None);
+        }
+        let was_there = std::mem::replace(&mut self.is_there, matches!(seen, ObjectState::Present(_)));
         self.went_unseen = seen == ObjectState::Missing;
         let (health, signal, news) = match seen {
             ObjectState::Present(Condition { health, finished, fingerprint, .. }) => {
@@ -118,7 +123,8 @@ impl Owned {
                 (health.seen_at(self.health.heals_at, now), signal, signal.min(since_last))
             }
             ObjectState::Deleted | ObjectState::Missing => match self.finished {
-                Some(ending) => (finished(ending), DriftSignal::None, DriftSignal::None),
+                Some(_) if !was_there => (self.health.clone(), DriftSignal::None, DriftSignal::None),
+                Some(ending) => (self.gone_after(ending), DriftSignal::None, DriftSignal::None),
                 None => {
                     self.digest = None;
                     (deleted(), DriftSignal::Certain, DriftSignal::Certain)
@@ -133,6 +139,18 @@ impl Owned {
         }
         self.health = health;
         (has_changed, news)
+    }
+
+    /// Why it failed stays known, for as long as this process lives.
+    pub(super) fn gone_after(&self, ending: Ending) -> Health {
+        let health = finished(ending);
+        let has_said_why = health.verdict == Verdict::Failed && self.health.verdict == Verdict::Failed;
+        match &self.health.message {
+            why if has_said_why && !why.is_empty() => {
+                Health { message: format!("{}: {why}", health.message), ..health }
+            }
+            _ => health,
+        }
     }
 }
 

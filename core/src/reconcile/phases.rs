@@ -87,7 +87,7 @@ impl Objects {
         let mut twins = find_twins(entries);
         let object = |entry: &Entry| {
             let identity = Identity::of(&entry.key);
-            let Manner { phase, is_once } = manner(entry);
+            let Manner { phase, is_once, .. } = manner(entry);
             let state = match before(&identity, entry.digest) {
                 Before::InPlace => State::InPlace(Outcome::Unchanged),
                 Before::Applied => State::Ready,
@@ -220,6 +220,11 @@ impl Objects {
 
     pub(super) fn has_ready(&self) -> bool {
         self.ready.iter().any(|&index| self.all[index].state == State::Ready)
+    }
+
+    /// No phase waits for another one any more.
+    pub(super) fn are_all_open(&self) -> bool {
+        self.opened == self.all.len()
     }
 
     pub(super) fn are_in_place(&self) -> bool {

@@ -30,6 +30,9 @@ impl Target {
             self.note_drift(step, &identity, drift, &finding, now);
             self.record_apply(step, &identity, finding, now, chance);
         } else {
+            if matches!(step.act, Act::Delete { .. }) && self.inventory.is_departing(&identity) {
+                self.record_departure(&identity, &answer.finding, now);
+            }
             self.record_removal((step, &identity), &answer.finding, claimed_by, (now, chance));
         }
         if self.under_way.is_empty() {

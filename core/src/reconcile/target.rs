@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::bodies::Manner;
 use super::drifted::Drifted;
 use super::event::{Freshness, Kind, ObjectState};
+use super::hooks::Departures;
 use super::inventory::{Inventory, Learned};
 use super::phases::{Before, Objects};
 use super::recheck_queue::RecheckQueue;
@@ -37,6 +38,7 @@ pub(super) struct Target {
     pub(super) retries: Retries,
     pub(super) rechecks: RecheckQueue,
     pub(super) removals: Removals,
+    pub(super) departures: Departures,
     /// The last step was a question about an object in place.
     pub(super) asked_last: bool,
     pub(super) under_way: BTreeSet<Identity>,
@@ -68,6 +70,7 @@ impl Target {
             retries: Retries::default(),
             rechecks: RecheckQueue::default(),
             removals: Removals::default(),
+            departures: Departures::default(),
             asked_last: false,
             under_way: BTreeSet::new(),
             early: BTreeMap::new(),
@@ -98,11 +101,13 @@ impl Target {
         self.accepted_at = None;
         self.said.note_change();
         let former = std::mem::take(&mut self.objects);
+        self.departures = Departures::default();
         self.objects = match self.assignment.action {
             Action::Apply => {
                 let entries = || self.assignment.manifest.entries().iter();
                 self.inventory.note_wanted(entries());
                 self.inventory.note_retried(entries(), self.assignment.retried);
+                self.plan_hooks(&manner);
                 self.plan_objects(manner)
             }
             Action::Delete | Action::Orphan => Objects::default(),
@@ -153,6 +158,7 @@ impl Target {
         let mut objects = std::mem::take(&mut self.objects);
         objects.open_phases(|object| self.is_well(object, now));
         self.objects = objects;
+        self.note_departures(now);
     }
 
     /// It gets no further step before an answer comes.
@@ -167,7 +173,8 @@ impl Target {
         }
         let recheck = self.rechecks.next_wake(|identity| !self.under_way.contains(identity));
         let (retry, removal) = (self.retries.next_at(), self.removals.next_wake());
-        [retry, recheck, removal, self.said.turns_at()].into_iter().flatten().min()
+        let departure = self.departures.next_wake(&self.under_way);
+        [retry, recheck, removal, departure, self.said.turns_at()].into_iter().flatten().min()
     }
 
     /// What other targets want may be another by now.

@@ -88,7 +88,8 @@ impl Targets {
         let manner = |entry: &Entry| self.bodies.manner(entry);
         let Some(target) = self.by_id.get_mut(&id) else {
             let inventory = Inventory::of(&journalled);
-            let target = Target::new(journalled.assignment, inventory, self.freshness.clone(), now, manner);
+            let mut target = Target::new(journalled.assignment, inventory, self.freshness.clone(), now, manner);
+            told.learn(id, target.take_learned());
             self.by_id.insert(id, target);
             return;
         };

@@ -304,11 +304,7 @@ impl<F: Files> Argo<'_, F> {
                 Effect::Differs,
                 "each has its time, and runs when it changes, not at each sync; `SyncFail`, `PreDelete` and `PostDelete` are left out, and named",
             ),
-            (
-                "hook-delete-policy",
-                Effect::None,
-                "nothing is deleted after it ran: give a Job `ttlSecondsAfterFinished`",
-            ),
+            ("hook-delete-policy", Effect::Note, "nothing to do: it is understood"),
             (
                 "sync-options",
                 Effect::Differs,

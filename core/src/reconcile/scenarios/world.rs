@@ -333,13 +333,20 @@ fn is_line(line: &ObjectLine, text: &str) -> bool {
     written == head && (line.message.contains(words) || line.hint.contains(words))
 }
 
-/// Of an object with that content: of one that says `ttl`, `early`, `pre`, `post`, `once`, `owned`, `anew` or
+/// Of an object with that content: of one that says `ttl`, `early`, `pre`, `post`, `goes`, `once`, `owned`, `anew` or
 /// `as-it-is` there is a little more to know.
 fn body(content: &str) -> &str {
     match content {
         "ttl" => r#"{"kind": "Job", "spec": {"ttlSecondsAfterFinished": 60}}"#,
         "early" => r#"{"metadata": {"annotations": {"bellwether.dev/phase": "0"}}}"#,
         "pre" => r#"{"metadata": {"annotations": {"helm.sh/hook": "pre-install,pre-upgrade"}}}"#,
+        // A hook that is deleted however it ended, in two versions.
+        "goes" => {
+            r#"{"metadata": {"annotations": {"helm.sh/hook": "pre-install,pre-upgrade", "helm.sh/hook-delete-policy": "hook-succeeded,hook-failed"}}}"#
+        }
+        "goes-2" => {
+            r#"{"metadata": {"annotations": {"argocd.argoproj.io/hook": "PreSync", "argocd.argoproj.io/hook-delete-policy": "HookSucceeded,HookFailed"}}}"#
+        }
         "once" => r#"{"metadata":{"annotations":{"bellwether.dev/apply":"once"}}}"#,
         "once-too" => r#"{"metadata":{"annotations":{"bellwether.dev/apply":"once"}},"spec":{}}"#,
         "post" => r#"{"metadata": {"annotations": {"helm.sh/hook": "post-install,post-upgrade"}}}"#,
