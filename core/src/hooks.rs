@@ -19,6 +19,12 @@ const ARGO_DELETE_POLICY: &str = "argocd.argoproj.io/hook-delete-policy";
 /// Argo CD's order, of hooks too.
 pub const SYNC_WAVE: &str = "argocd.argoproj.io/sync-wave";
 
+/// On an object of a bundle, by whoever rendered it: [`UPGRADE`] is a hook that runs when the target has had another bundle
+/// in the cluster. Agents that do not know it refuse the object, which is better than to run it at an installation.
+pub const HOOK_ANNOTATION: &str = "bellwether.dev/hook";
+/// All that [`HOOK_ANNOTATION`] may say.
+pub const UPGRADE: &str = "upgrade";
+
 /// Of what Argo CD knows, what makes a hook one of its own.
 const ARGO_TIMES: [&str; 7] = ["PreSync", "Sync", "PostSync", "SyncFail", "PreDelete", "PostDelete", "Skip"];
 

@@ -78,7 +78,8 @@ pub struct Before {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     pub key: ObjectKey,
-    /// Of the object as it was then: another one under the name is not ours by this.
+    /// Of the object as it was then: another one under the name is not ours by this. None at all: nothing was
+    /// applied, and all that is known is what was passed over.
     pub uid: Uuid,
     /// Of the body that was applied.
     pub digest: Digest,
@@ -88,6 +89,18 @@ pub struct Applied {
     /// Under which it was applied. The journals of earlier versions do not say.
     #[serde(default)]
     pub generation: Generation,
+    /// It is a hook of upgrades, and was not run at the installation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_over: Option<PassedOver>,
+}
+
+/// Where a hook of upgrades is not run, though it may have run since: in what its target was installed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    pub bundle: Digest,
+    /// The target has been well with that: another bundle is an upgrade of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_installed: bool,
 }
 
 /// What was learned of a target's objects.
@@ -831,7 +844,7 @@ mod tests {
 
     fn applied(name: &str, body: &str) -> Applied {
         let (uid, digest) = (Uuid::from_u128(1), Digest::of(body.as_bytes()));
-        Applied { key: key(name), uid, digest, finished: None, generation: Generation::new(1) }
+        Applied { key: key(name), uid, digest, finished: None, generation: Generation::new(1), passed_over: None }
     }
 
     fn update(applied: Vec<Applied>) -> InventoryUpdate {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::ObjectKey;
 use crate::apply::{APPLY_ANNOTATION, PHASE_ANNOTATION};
 use crate::health::HEALTH_ANNOTATION;
+use crate::hooks::{HOOK_ANNOTATION, UPGRADE};
 use crate::object::{OWNER_ANNOTATION, TARGET_LABEL};
 use crate::replace::REPLACE_ANNOTATION;
 
@@ -44,7 +45,7 @@ pub fn reserved_mark(object: &Value, target: &str) -> Option<String> {
     let metadata = object.get("metadata")?;
     let is_ours = |field: &str, name: &str, value: &Value| match field {
         "labels" => name == TARGET_LABEL && value == target,
-        _ => name == OWNER_ANNOTATION,
+        _ => name == OWNER_ANNOTATION || (name == HOOK_ANNOTATION && value == UPGRADE),
     };
     ["labels", "annotations"].into_iter().find_map(|field| {
         let marks = metadata.get(field)?.as_object()?;
@@ -104,6 +105,8 @@ mod tests {
             found(json!({TARGET_LABEL: "8"}), json!({})).as_deref(),
             Some("metadata.labels.bellwether.dev/target")
         );
+        assert_eq!(found(json!({}), json!({HOOK_ANNOTATION: "upgrade"})), None);
+        assert!(found(json!({}), json!({HOOK_ANNOTATION: "install"})).is_some() && is_reserved(HOOK_ANNOTATION));
         assert!(found(json!({"bellwether.dev/journal": "v1"}), json!({})).is_some());
         assert!(found(json!(null), json!({"bellwether.dev/suspend": "x"})).is_some());
         assert_eq!(found(json!({}), json!(null)), None);

@@ -41,7 +41,7 @@ pub use tree::{Aspect, Input, Inputs, SourceFile, is_manifest, is_named_for_rend
 /// Of what this program makes of files, engines aside. Raised with whatever makes other bytes of the same files: a render belongs
 /// to the version that made it, and a hub of a later one makes it anew. It is a number, so that of two hubs of different
 /// versions it is known which is the later one. A test of what comes out fails while it is not raised.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// What a render says of what made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

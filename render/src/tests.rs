@@ -220,6 +220,23 @@ fn a_hook_that_is_to_have_another_name_each_time_has_one_for_each_content() {
 }
 
 #[test]
+fn a_hook_of_upgrades_is_marked_and_may_be_committed_as_it_was_printed() {
+    let hook = |more: &str| {
+        format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: a, annotations: {{helm.sh/hook: pre-upgrade{more}}}}}\n"
+        )
+    };
+    let mark =
+        |text: &str| body(&render(text).expect("renders")[0])["metadata"]["annotations"]["bellwether.dev/hook"].clone();
+
+    assert_eq!(mark(&hook("")), "upgrade");
+    assert_eq!(mark(&hook(", bellwether.dev/hook: upgrade")), "upgrade");
+    assert_eq!(mark(&hook(", bellwether.dev/phase: '1'")), Value::Null, "it says itself when it is applied");
+    assert_eq!(mark(&hook("").replace("pre-upgrade", "'pre-upgrade,post-install'")), Value::Null);
+    assert_eq!(refusal(&hook(", bellwether.dev/hook: soon")).code(), "metadata_reserved");
+}
+
+#[test]
 fn labels_and_annotations_that_are_no_strings_are_refused_where_they_stand() {
     for value in ["yes", "1", "[a]", "{a: b}"] {
         let text =

@@ -251,14 +251,14 @@ fn a_chart_gets_values_of_files_and_parameters_and_what_it_makes_is_left_as_it_i
 #[test]
 fn hooks_of_a_chart_that_are_not_applied_are_known_by_their_names_once_it_is_rendered() {
     let mut tree = chart();
-    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: '{{ .Release.Name }}-migrate', annotations: {helm.sh/hook: pre-upgrade}}\n";
+    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: '{{ .Release.Name }}-migrate', annotations: {helm.sh/hook: pre-rollback}}\n";
     tree.0.insert("charts/shop/templates/migrate.yaml".to_owned(), hook.to_owned());
     let manifests = open(&tree, plan("charts/shop", json!({}))).expect("it is opened");
 
     manifests.render(&recipe(), &values(json!({}))).expect("it renders");
 
     let left_out_hooks: Vec<_> = manifests.left_out_hooks().iter().map(ToString::to_string).collect();
-    assert_eq!(left_out_hooks, ["Job shop-migrate (pre-upgrade)", "Pod test (test)"]);
+    assert_eq!(left_out_hooks, ["Job shop-migrate (pre-rollback)", "Pod test (test)"]);
 }
 
 #[test]
@@ -770,9 +770,9 @@ fn charts_of_a_kustomization_see_the_cluster_and_what_sees_none_is_built_once() 
 fn a_hook_that_no_cluster_would_have_is_not_said_to_be_left_out() {
     let template = "\
         {{ if not (.Capabilities.APIVersions.Has `a.io/v1`) }}\n\
-        apiVersion: v1\nkind: Pod\nmetadata: {name: old, annotations: {helm.sh/hook: pre-upgrade}}\n---\n\
+        apiVersion: v1\nkind: Pod\nmetadata: {name: old, annotations: {helm.sh/hook: pre-delete}}\n---\n\
         {{ end }}\n\
-        apiVersion: v1\nkind: Pod\nmetadata: {name: any, annotations: {helm.sh/hook: pre-upgrade}}\n---\n\
+        apiVersion: v1\nkind: Pod\nmetadata: {name: any, annotations: {helm.sh/hook: pre-delete}}\n---\n\
         apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {v: '${x}'}\n";
     let tree = Tree::of(&[
         ("eu/kustomization.yaml", "helmCharts: [{name: app, releaseName: r}]\n"),
@@ -791,7 +791,7 @@ fn a_hook_that_no_cluster_would_have_is_not_said_to_be_left_out() {
 
     assert_eq!(objects.len(), 1);
     let left_out: Vec<_> = manifests.left_out_hooks().iter().map(ToString::to_string).collect();
-    assert_eq!(left_out, ["Pod any (pre-upgrade)"]);
+    assert_eq!(left_out, ["Pod any (pre-delete)"]);
     assert_eq!(manifests.variables().iter().collect::<Vec<_>>(), ["cluster.apis.a.io/v1", "x"]);
 }
 
@@ -1059,7 +1059,7 @@ apiVersion: v1\nkind: ConfigMap\nmetadata: {name: meant, annotations: {helm.sh/h
 apiVersion: v1\nkind: List\nitems: [{apiVersion: v1, kind: ConfigMap, metadata: {name: listed, annotations: {helm.sh/hook: pre-rollback}}}]\n";
 
 #[test]
-fn hooks_of_an_upgrade_a_deletion_and_a_test_are_left_out_whoever_made_them() {
+fn hooks_of_a_deletion_a_rollback_and_a_test_are_left_out_and_those_of_an_upgrade_carried_whoever_made_them() {
     let chart = [
         ("Chart.yaml", "apiVersion: v2\nname: app\nversion: 1.0.0\n"),
         ("values.yaml", ""),
@@ -1082,7 +1082,15 @@ fn hooks_of_an_upgrade_a_deletion_and_a_test_are_left_out_whoever_made_them() {
         [("plain", json!({})), ("built", json!({})), ("inflated", json!({})), ("chart", json!({})), ("chart", over)]
     {
         let objects = bodies(&render(&tree, folder, options, json!({})).expect("it renders"));
-        assert_eq!(objects.keys().collect::<Vec<_>>(), ["ConfigMap web/before", "ConfigMap web/meant"], "{folder}");
+        assert_eq!(
+            objects.keys().collect::<Vec<_>>(),
+            ["ConfigMap web/before", "ConfigMap web/meant", "ConfigMap web/upgrade"],
+            "{folder}"
+        );
+        let mark = |name: &str| {
+            objects[&format!("ConfigMap web/{name}")]["metadata"]["annotations"]["bellwether.dev/hook"].clone()
+        };
+        assert_eq!((mark("upgrade"), mark("meant")), (json!("upgrade"), Value::Null), "{folder}");
     }
 }
 
@@ -1240,7 +1248,7 @@ fn what_a_kustomization_over_a_chart_says_is_filled_in_and_what_the_chart_gave_i
 }
 
 /// What all of these make, and the version that made it.
-const RECORDED: (u32, &str) = (3, "sha256:3b801498235110867886e97189ab9c9ba9243eba9c3b7989786ebd00dc60627e");
+const RECORDED: (u32, &str) = (4, "sha256:0c291fe3f8c51e2f16cb7a006ae34213ca61b21e9bdb9740de9410086ebdc7ca");
 
 #[test]
 fn other_bytes_of_the_same_files_are_another_version() {

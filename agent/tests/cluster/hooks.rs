@@ -244,3 +244,34 @@ async fn a_hook_that_failed_is_deleted_as_it_asks_and_stays_failed_with_its_reas
     assert!(gone.lines[0].message.contains("deadline"), "{gone:?}");
     assert!(!fixture.is_there("a").await && fixture.hub.drifts().is_empty());
 }
+
+#[tokio::test]
+async fn a_hook_of_upgrades_runs_with_the_next_bundle_and_not_at_the_first_installation_whatever_restarts_in_between() {
+    let mut fixture = fixture!();
+    let mut hook = job(&fixture, "one", true);
+    hook["metadata"]["annotations"] = json!({"helm.sh/hook": "pre-upgrade", "bellwether.dev/hook": "upgrade"});
+    let objects =
+        |fixture: &Fixture, value: &str| [fixture.namespace_object(), hook.clone(), fixture.config_map("a", value)];
+    fixture.assign(1, &objects(&fixture, "1"));
+    fixture.start_agent();
+    let first = fixture.report(is_well(1)).await;
+    assert!(first.lines.iter().any(|line| line.message.contains("a hook of upgrades")), "{first:?}");
+    fixture.wait_for_inventory(1).await;
+
+    // A new process, and another generation of the same bundle, are no upgrade.
+    fixture.kill_agent().await;
+    fixture.start_agent_without_token();
+    fixture.assign(2, &objects(&fixture, "1"));
+    fixture.report(is_well(2)).await;
+    fixture.wait_for(&path(&fixture), Value::is_null).await;
+    assert!(fixture.hub.drifts().is_empty());
+
+    fixture.assign(3, &objects(&fixture, "2"));
+    let upgraded = fixture.report(is_well(3)).await;
+
+    let ran = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    assert!(upgraded.lines.is_empty(), "{upgraded:?}");
+    fixture.assign(4, &objects(&fixture, "3"));
+    fixture.report(is_well(4)).await;
+    assert_eq!(fixture.wait_for(&path(&fixture), Value::is_object).await["metadata"]["uid"], ran["metadata"]["uid"]);
+}

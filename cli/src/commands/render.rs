@@ -90,7 +90,7 @@ fn note_left_out<'h>(hooks: impl IntoIterator<Item = &'h LeftOutHook>) {
     let hooks: Vec<_> = hooks.into_iter().map(ToString::to_string).collect();
     if !hooks.is_empty() {
         note(&format!(
-            "left out: {}; hooks of other times than an installation are applied if `bellwether.dev/phase` on them says when",
+            "left out: {}; hooks of a deletion, a rollback, a test or a failure are applied if `bellwether.dev/phase` on them says when",
             hooks.join(", ")
         ));
     }

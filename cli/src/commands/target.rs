@@ -109,13 +109,13 @@ fn sources(status: &TargetStatus) -> String {
     said.collect::<Vec<_>>().join(", ")
 }
 
-/// Hooks of Helm that are not applied; empty when there are none.
+/// Hooks of Helm and Argo CD that are not applied; empty when there are none.
 fn left_out_hooks(status: &TargetStatus) -> String {
     if status.left_out_hooks.is_empty() {
         return String::new();
     }
     let named: Vec<_> = status.left_out_hooks.iter().map(ToString::to_string).collect();
-    format!("hooks of other times than an installation: {}", named.join(", "))
+    format!("hooks whose time never comes here: {}", named.join(", "))
 }
 
 /// Who does not get what is wanted by itself; empty when there is nobody.

@@ -83,13 +83,13 @@ fn what_a_hub_has_frozen_is_shown_by_no_one_else_and_looked_at_all_the_same() {
 
 #[test]
 fn hooks_that_are_left_out_are_named_beside_what_is_printed() {
-    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, namespace: a, annotations: {helm.sh/hook: pre-upgrade}}\n";
+    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, namespace: a, annotations: {helm.sh/hook: pre-rollback}}\n";
     let folder = folder(&[("apps/a.yaml", MAP), ("apps/b.yaml", hook)]);
 
     let output = render(folder.path(), &["apps", "-o", "objects"]);
 
     assert!(output.status.success() && !text(&output.stdout).contains("migrate"), "{output:?}");
-    assert!(text(&output.stderr).contains("left out: Job migrate (pre-upgrade)"), "{output:?}");
+    assert!(text(&output.stderr).contains("left out: Job migrate (pre-rollback)"), "{output:?}");
 }
 
 #[test]

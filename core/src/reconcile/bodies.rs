@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::Digest;
 use crate::apply::{self, APPLY_ANNOTATION, ONCE, Phase};
 use crate::bundle::Entry;
-use crate::hooks::{self, DeletePolicy};
+use crate::hooks::{self, DeletePolicy, HOOK_ANNOTATION, UPGRADE};
 
 /// An object as a bundle has it. It may be a Secret's, so nothing of it is ever printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,8 +39,15 @@ pub(super) struct Manner {
     pub(super) phase: Phase,
     /// It is only made where it is absent, and then left.
     pub(super) is_once: bool,
-    /// It is a hook, and this becomes of it.
-    pub(super) hook: Option<DeletePolicy>,
+    pub(super) hook: Option<Hook>,
+}
+
+/// What a hook asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Hook {
+    pub(super) policy: DeletePolicy,
+    /// It does not run at the first installation.
+    pub(super) is_of_upgrades: bool,
 }
 
 #[derive(Debug, Default)]
@@ -107,7 +114,8 @@ fn read_manner(entry: &Entry, body: &[u8]) -> Option<Manner> {
     let annotations = object.metadata.annotations.unwrap_or_default();
     let is_once = annotations.get(APPLY_ANNOTATION).is_some_and(|value| value == ONCE);
     let annotation = |name: &str| annotations.get(name).map(String::as_str);
-    let hook = hooks::time(annotation).map(|_| hooks::delete_policy(annotation));
+    let is_of_upgrades = annotation(HOOK_ANNOTATION) == Some(UPGRADE);
+    let hook = hooks::time(annotation).map(|_| Hook { policy: hooks::delete_policy(annotation), is_of_upgrades });
     Some(Manner { phase: apply::phase(&entry.key, &annotations), is_once, hook })
 }
 

@@ -1,15 +1,19 @@
-//! Hooks of a target: which are deleted once they have run, and what has to be there again for one that runs.
+//! Hooks of a target: which do not run at the first installation, which are deleted once they have run, and what has to be
+//! there again for one that runs.
 //!
 //! What runs once goes when it has ended as its policy says; what such hooks need (an account, a ConfigMap) has no end of its
 //! own, and goes when all of the target is well. Either is known to have run before it is deleted, so that what is gone is
 //! missed by nobody: not by a watch, nor by the next assignment, nor by the next process. What is new runs with all that
 //! went. Decides; deletes nothing.
+//!
+//! A hook of upgrades is passed over in the bundle that a target is installed with: the first that it was well with in a cluster,
+//! which the journal has. With another one it runs; on the way back to that one it does not, whatever became of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::bodies::Manner;
+use super::bodies::{Hook, Manner};
 use super::finding::Finding;
 use super::phases::State;
 use super::removal::is_protected;
@@ -63,22 +67,37 @@ impl Target {
     pub(super) fn plan_hooks(&mut self, manner: impl Fn(&Entry) -> Manner) {
         let entries = self.assignment.manifest.entries().iter();
         let hooks: Vec<_> = entries.filter_map(|entry| Some((entry, manner(entry).hook?))).collect();
-        let inventory = &mut self.inventory;
-        let is_to_run = |(entry, _): &(&Entry, DeletePolicy)| {
+        let (inventory, assignment) = (&mut self.inventory, &self.assignment);
+        let of_upgrades = hooks.iter().filter(|(_, hook)| hook.is_of_upgrades).map(|(entry, _)| &entry.key);
+        self.passed_over = inventory.pass_over(of_upgrades, assignment.manifest.digest());
+        let is_to_run = |(entry, _): &(&Entry, Hook)| {
             let identity = Identity::of(&entry.key);
             let is_in_place = inventory.has(&identity, entry.digest) || inventory.holds(&identity, entry.digest);
-            runs_once(&entry.key) && !is_in_place
+            runs_once(&entry.key) && !is_in_place && !self.passed_over.contains(&identity)
         };
         if hooks.iter().any(is_to_run) {
             for (entry, _) in hooks.iter().filter(|(entry, _)| !runs_once(&entry.key)) {
                 inventory.have_departed_made_again(&Identity::of(&entry.key));
             }
         }
-        let departs =
-            |(entry, policy): &(&Entry, DeletePolicy)| (policy.succeeded || policy.failed) && !is_protected(&entry.key);
-        let departing = hooks.into_iter().filter(departs);
-        let of = departing.map(|(entry, policy)| (Identity::of(&entry.key), Departure { policy, at: None }));
-        self.departures = Departures { of: of.collect() };
+        let policies = hooks.into_iter().map(|(entry, hook)| (entry, hook.policy));
+        let departing = policies
+            .filter(|(entry, policy)| (policy.succeeded || policy.failed) && !is_protected(&entry.key))
+            .map(|(entry, policy)| (Identity::of(&entry.key), Departure { policy, at: None }));
+        self.departures = Departures { of: departing.collect() };
+    }
+
+    /// To be called whenever something may be well that was not: who is well with what it got first is installed.
+    pub(super) fn note_installed(&mut self, now: Timestamp) {
+        if self.passed_over.is_empty()
+            || !self.objects.are_all_open()
+            || !self.inventory.is_installing(&self.passed_over)
+        {
+            return;
+        }
+        if self.objects.iter().all(|object| self.is_well(object, now)) {
+            self.inventory.note_installed(&self.passed_over);
+        }
     }
 
     /// To be called whenever something may have run that had not.

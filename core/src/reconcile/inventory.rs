@@ -17,7 +17,7 @@ use super::step::Step;
 use crate::bundle::Entry;
 use crate::drift::DriftSignal;
 use crate::health::{self, Ending, Health};
-use crate::journal::{Applied, Before, Journalled};
+use crate::journal::{Applied, Before, Journalled, PassedOver};
 use crate::object::Identity;
 use crate::yielded::Yielded;
 use crate::{Digest, Generation, ObjectKey};
@@ -34,6 +34,8 @@ pub(super) struct Inventory {
     /// Something else was sent over what was recorded last, or an earlier process may have sent it: what it is given is
     /// written down before, and what it did after.
     overwritten: BTreeSet<Identity>,
+    /// Hooks of upgrades, whether they have run since or not.
+    passed_over: BTreeMap<Identity, PassedOver>,
     /// What was applied last to what a deletion or a release is on its way to.
     doubtful: BTreeMap<Identity, LastApplied>,
     by_uid: BTreeMap<Uuid, Identity>,
@@ -54,7 +56,9 @@ impl Inventory {
     /// What the journal knew of a target before its assignment.
     pub(super) fn of(journalled: &Journalled) -> Self {
         let candidates = journalled.before.iter().cloned().map(Candidate::of);
-        let last_applied = journalled.applied.iter().map(|applied| {
+        let passed_over = journalled.applied.iter().filter_map(|it| Some((Identity::of(&it.key), it.passed_over?)));
+        let applied = journalled.applied.iter().filter(|applied| !applied.uid.is_nil());
+        let last_applied = applied.map(|applied| {
             let body = journalled.objects.get(&applied.digest).cloned().map(Into::into);
             let Applied { uid, digest, finished, generation, .. } = *applied;
             let last = LastApplied { uid, digest, body, finished, generation };
@@ -63,6 +67,7 @@ impl Inventory {
         Self {
             candidates: candidates.map(|candidate| (Identity::of(&candidate.key), candidate)).collect(),
             last_applied: last_applied.collect(),
+            passed_over: passed_over.collect(),
             ..Self::default()
         }
     }
@@ -115,7 +120,7 @@ impl Inventory {
             let owned = self.owned.get(&identity);
             if owned.is_some_and(|owned| owned.is_there && owned.finished != Some(Ending::Failed)) {
                 last.generation = retried;
-                self.learned.applied.push(last.applied(&entry.key));
+                self.learned.applied.push(last.applied(&entry.key, self.passed_over.get(&identity).copied()));
             } else if owned.is_none_or(|owned| !owned.is_there) && last.may_be_asked_for_again() {
                 self.have_made_again(&identity);
             }
@@ -139,6 +144,59 @@ impl Inventory {
         }
     }
 
+    /// Which of these hooks of upgrades do not run with that bundle: all of them in what a target is installed with, each time
+    /// that it gets that. One that comes to what is installed is as any other hook.
+    pub(super) fn pass_over<'a>(
+        &mut self,
+        hooks: impl Iterator<Item = &'a ObjectKey>,
+        bundle: Digest,
+    ) -> BTreeSet<Identity> {
+        let is_new = self.candidates.is_empty() && self.last_applied.is_empty();
+        let is_installing = is_new || self.passed_over.values().any(|passed_over| !passed_over.is_installed);
+        let mut now = BTreeSet::new();
+        for key in hooks {
+            let identity = Identity::of(key);
+            let before = self.passed_over.get(&identity).copied();
+            let is_of_this = before.is_some_and(|before| before.bundle == bundle);
+            let is_not_installed = before.map_or(is_installing, |before| !before.is_installed);
+            if is_not_installed && !is_of_this {
+                self.note_passed_over(&identity, key, PassedOver { bundle, is_installed: false });
+            }
+            if is_not_installed || is_of_this {
+                now.insert(identity);
+            }
+        }
+        now
+    }
+
+    fn note_passed_over(&mut self, identity: &Identity, key: &ObjectKey, passed_over: PassedOver) {
+        let last = self.last_applied(identity).map(|last| last.applied(key, Some(passed_over)));
+        let nothing = || Applied {
+            key: key.clone(),
+            uid: Uuid::nil(),
+            digest: passed_over.bundle,
+            finished: None,
+            generation: Generation::default(),
+            passed_over: Some(passed_over),
+        };
+        self.learned.applied.push(last.unwrap_or_else(nothing));
+        self.passed_over.insert(identity.clone(), passed_over);
+    }
+
+    /// The target has not been well yet with what it is installed with.
+    pub(super) fn is_installing(&self, hooks: &BTreeSet<Identity>) -> bool {
+        hooks.iter().any(|hook| self.passed_over.get(hook).is_some_and(|passed_over| !passed_over.is_installed))
+    }
+
+    pub(super) fn note_installed(&mut self, hooks: &BTreeSet<Identity>) {
+        for identity in hooks {
+            let key = self.candidates.get(identity).map(|candidate| candidate.key.clone());
+            if let (Some(key), Some(&before)) = (key, self.passed_over.get(identity)) {
+                self.note_passed_over(identity, &key, PassedOver { is_installed: true, ..before });
+            }
+        }
+    }
+
     /// A hook that was deleted since it ran is there for the next one that runs.
     pub(super) fn have_departed_made_again(&mut self, identity: &Identity) {
         let has_run = self.last_applied(identity).is_some_and(|last| last.finished.is_some());
@@ -157,7 +215,8 @@ impl Inventory {
             && let Some(candidate) = self.candidates.get(identity)
         {
             last_applied.finished = Some(Ending::Succeeded);
-            self.learned.applied.push(last_applied.applied(&candidate.key));
+            let passed_over = self.passed_over.get(identity).copied();
+            self.learned.applied.push(last_applied.applied(&candidate.key, passed_over));
         }
     }
 
@@ -305,11 +364,13 @@ impl Inventory {
     /// It is gone, or somebody else's.
     pub(super) fn forget(&mut self, identity: &Identity) {
         self.disown(identity);
+        self.passed_over.remove(identity);
         self.learned.gone.extend(self.candidates.remove(identity).map(|candidate| candidate.key));
     }
 
     pub(super) fn forget_all(&mut self) {
         self.last_applied.clear();
+        self.passed_over.clear();
         let left = std::mem::take(&mut self.candidates);
         self.learned.gone.extend(left.into_values().map(|candidate| candidate.key));
     }
@@ -432,7 +493,7 @@ impl Inventory {
     fn note_applied(&mut self, identity: &Identity, key: &ObjectKey, last_applied: LastApplied) {
         self.overwritten.remove(identity);
         if self.last_applied.get(identity) != Some(&last_applied) {
-            self.learned.applied.push(last_applied.applied(key));
+            self.learned.applied.push(last_applied.applied(key, self.passed_over.get(identity).copied()));
             self.last_applied.insert(identity.clone(), last_applied);
         }
     }
@@ -484,7 +545,8 @@ impl Inventory {
             && let Some(candidate) = self.candidates.get(identity)
         {
             last_applied.finished = Some(ending);
-            self.learned.applied.push(last_applied.applied(&candidate.key));
+            let passed_over = self.passed_over.get(identity).copied();
+            self.learned.applied.push(last_applied.applied(&candidate.key, passed_over));
         }
         Some(told)
     }

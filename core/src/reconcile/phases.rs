@@ -64,6 +64,8 @@ pub(super) enum State {
     /// A request of this assignment is on its way.
     Sent,
     InPlace(Outcome),
+    /// A hook whose time has not come: it is as good as in place.
+    PassedOver,
     /// Not in place; tried again when it stands among the retries.
     Failed(Judgement),
 }
@@ -73,6 +75,7 @@ pub(super) enum State {
 pub(super) enum Before {
     /// Nothing has to be sent.
     InPlace,
+    PassedOver,
     /// It was applied, and nothing over it since: it is only to be kept, whatever its phase waits for.
     Applied,
     New,
@@ -90,6 +93,7 @@ impl Objects {
             let Manner { phase, is_once, .. } = manner(entry);
             let state = match before(&identity, entry.digest) {
                 Before::InPlace => State::InPlace(Outcome::Unchanged),
+                Before::PassedOver => State::PassedOver,
                 Before::Applied => State::Ready,
                 Before::New => State::Waiting,
             };
@@ -228,7 +232,7 @@ impl Objects {
     }
 
     pub(super) fn are_in_place(&self) -> bool {
-        self.all.iter().all(|object| matches!(object.state, State::InPlace(_)))
+        self.all.iter().all(|object| matches!(object.state, State::InPlace(_) | State::PassedOver))
     }
 }
 

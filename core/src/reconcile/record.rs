@@ -62,6 +62,10 @@ impl Target {
             }
         }
         let Some(object) = self.objects.find_mut(identity) else { return };
+        if object.state == State::PassedOver {
+            // An older assignment has run it.
+            return;
+        }
         // Or else of what it has while it waits for its phase.
         let is_of_wanted = step.act.digest() == Some(object.digest);
         match finding {

@@ -7,6 +7,7 @@
 //!        ; replace immutable ; makes shop                           and its own namespace, which is made where it is absent
 //! tombstone 2 delete             or orphan; other-tombstone is the other target's
 //! ended, holds 2                 nobody asks about it again; the generation that the target has, or `nothing`
+//! restart-as-learned 1: ConfigMap/a@1                            the same, and it knows what the one before said to its journal
 //! bounded 2                      a target has so many steps under way at most
 //! other 1: ConfigMap/b@1         what another target of the cluster is given
 //! restart 1: ConfigMap/a@1 ; had Job/b@1 ended failed under 1     a new process, and what the one before applied
@@ -30,7 +31,7 @@
 //! report applied healthy passing gen3 total=2 ; a exists failed: words of its message or hint
 //! quiet-report                   the same, without what may change with the next answer; `report nothing`
 //! drifts a modified corrected 5s                                  those that are new; `nothing`
-//! learned applied a, gone b      what the journal is to know that is new; `nothing`
+//! learned applied a, passed b, gone c      what the journal is to know that is new; `nothing`
 //! repeat 100, until 60s          and indented lines after it
 //! ```
 //!
@@ -81,6 +82,9 @@ scripts::scenarios! {
     a_failure_that_begins_after_the_assignment_counts_at_once,
     a_finalizer_is_waited_for_and_named_after_a_minute,
     a_gift_that_is_refused_is_tried_again,
+    a_hook_of_upgrades_runs_when_the_target_gets_another_bundle_and_not_at_the_first_installation,
+    a_hook_of_upgrades_that_failed_holds_up_no_way_back_to_what_was_installed,
+    a_hook_of_upgrades_waits_until_the_target_was_well_with_what_it_got_first,
     a_hook_that_cannot_be_deleted_is_well_all_the_same_and_the_line_says_why_it_stays,
     a_hook_that_changes_while_its_deletion_is_on_its_way_is_applied_after_the_answer,
     a_hook_that_failed_is_deleted_as_it_asks_and_why_it_failed_stays_known,

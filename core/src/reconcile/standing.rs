@@ -116,6 +116,10 @@ impl Target {
                     &judgement.hint,
                 )
             },
+            State::PassedOver => {
+                let healthy = standing(object, Outcome::Unchanged, Verdict::Healthy, PASSED_OVER.into(), "");
+                Standing { is_told: true, ..healthy }
+            }
             State::InPlace(outcome) => self.standing_in_place(object, *outcome, now),
         }
     }
@@ -170,6 +174,8 @@ impl Target {
 }
 
 const OWED_RUN_HINT: &str = "delete it in the cluster: its rollout was retried, so it then runs again";
+
+const PASSED_OVER: &str = "a hook of upgrades: it runs when this target gets another bundle here";
 
 const CONFLICTING_CONTROLLER_HINT: &str =
     "it is put right again and again: stop who changes it, or take the field out of the manifest";

@@ -39,6 +39,8 @@ pub(super) struct Target {
     pub(super) rechecks: RecheckQueue,
     pub(super) removals: Removals,
     pub(super) departures: Departures,
+    /// Hooks of upgrades, at the first installation.
+    pub(super) passed_over: BTreeSet<Identity>,
     /// The last step was a question about an object in place.
     pub(super) asked_last: bool,
     pub(super) under_way: BTreeSet<Identity>,
@@ -71,6 +73,7 @@ impl Target {
             rechecks: RecheckQueue::default(),
             removals: Removals::default(),
             departures: Departures::default(),
+            passed_over: BTreeSet::new(),
             asked_last: false,
             under_way: BTreeSet::new(),
             early: BTreeMap::new(),
@@ -101,7 +104,7 @@ impl Target {
         self.accepted_at = None;
         self.said.note_change();
         let former = std::mem::take(&mut self.objects);
-        self.departures = Departures::default();
+        (self.departures, self.passed_over) = Default::default();
         self.objects = match self.assignment.action {
             Action::Apply => {
                 let entries = || self.assignment.manifest.entries().iter();
@@ -122,6 +125,9 @@ impl Target {
 
     fn plan_objects(&self, manner: impl Fn(&Entry) -> Manner) -> Objects {
         Objects::plan(self.assignment.manifest.entries(), manner, |identity, digest| {
+            if self.passed_over.contains(identity) {
+                return Before::PassedOver;
+            }
             // What is on its way may be something else, and arrive after we inspected it.
             if self.inventory.has(identity, digest) && !self.under_way.contains(identity) {
                 Before::InPlace
@@ -159,6 +165,7 @@ impl Target {
         objects.open_phases(|object| self.is_well(object, now));
         self.objects = objects;
         self.note_departures(now);
+        self.note_installed(now);
     }
 
     /// It gets no further step before an answer comes.

@@ -76,11 +76,11 @@ async fn a_cluster_that_is_back_and_not_heard_yet_is_not_called_healthy(pool: Po
 #[crate::store::database_test(migrations = "../migrations")]
 async fn hooks_that_a_target_leaves_out_are_named_at_the_target_and_at_what_a_cluster_gets(pool: Pool) {
     let scene = Scene::new(&pool, 1).await;
-    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, namespace: shop, annotations: {helm.sh/hook: pre-upgrade}}\n";
+    let hook = "apiVersion: batch/v1\nkind: Job\nmetadata: {name: migrate, namespace: shop, annotations: {helm.sh/hook: pre-rollback}}\n";
     scene.push(&[("one/a.yaml", ONE), ("one/b.yaml", hook), ("two/a.yaml", ONE)]).await;
     scene.reconcile(Stage::Bundle).await;
 
-    let named = json!([{"kind": "Job", "name": "migrate", "hook": "pre-upgrade"}]);
+    let named = json!([{"kind": "Job", "name": "migrate", "hook": "pre-rollback"}]);
     assert_eq!(scene.show("targets/one").await["status"]["leftOutHooks"], named);
     assert_eq!(scene.show("targets/one/render?cluster=cluster-1").await["leftOutHooks"], named);
     assert_eq!(scene.show("targets/two").await["status"]["leftOutHooks"], Value::Null);
@@ -89,7 +89,7 @@ async fn hooks_that_a_target_leaves_out_are_named_at_the_target_and_at_what_a_cl
     scene.push(&[("README.md", "1")]).await;
     scene.reconcile(Stage::Bundle).await;
     assert_eq!(scene.show("targets/one").await["status"]["leftOutHooks"], named);
-    scene.push(&[("one/b.yaml", &hook.replace("pre-upgrade", "pre-install"))]).await;
+    scene.push(&[("one/b.yaml", &hook.replace("pre-rollback", "pre-install"))]).await;
     scene.reconcile(Stage::Bundle).await;
     assert_eq!(scene.show("targets/one").await["status"]["leftOutHooks"], Value::Null);
 }

@@ -186,7 +186,10 @@ pub(crate) const RELEASE: &[Rule] = &[
         "spec.upgrade.chartNameChangeStrategy",
         "nothing to do: objects are known by their own names, not by the chart's",
     ),
-    note("spec.upgrade.disableHooks", "nothing to do: hooks that are of an upgrade alone are left out"),
+    none(
+        "spec.upgrade.disableHooks",
+        "hooks of an upgrade are applied, each at its time: disable them by the chart's values",
+    ),
     note(
         "spec.upgrade.disableOpenAPIValidation",
         "nothing to do: objects are applied server-side, and the API server judges them",

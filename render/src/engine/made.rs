@@ -60,6 +60,7 @@ impl Documents {
                 documents.add(written, document.root)?;
             }
         }
+        documents.settle_hooks();
         Ok(documents)
     }
 }
@@ -158,11 +159,12 @@ mod tests {
         let documents = helm(&stream).expect("it is read");
         let objects = documents.render(&recipe(), &Values::default()).expect("it renders");
 
-        assert_eq!(objects.iter().map(|object| object.key.name.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(objects.iter().map(|object| object.key.name.as_str()).collect::<Vec<_>>(), ["a", "d"]);
         let left_out_hooks: Vec<_> = documents.left_out_hooks().iter().map(ToString::to_string).collect();
-        let expected =
-            ["ConfigMap b (pre-delete)", "ConfigMap c (test, pre-rollback)", "ConfigMap d (pre-upgrade,post-upgrade)"];
+        let expected = ["ConfigMap b (pre-delete)", "ConfigMap c (test, pre-rollback)"];
         assert_eq!(left_out_hooks, expected, "and that is told");
+        let marks = objects.iter().map(|object| String::from_utf8_lossy(&object.body).contains("bellwether.dev/hook"));
+        assert_eq!(marks.collect::<Vec<_>>(), [false, true], "an agent knows which is of upgrades alone");
     }
 
     #[test]
@@ -173,11 +175,19 @@ mod tests {
             )
         };
 
-        let stream = job("pre-upgrade", "upgrade") + &job("pre-install", "install");
-        let objects = helm(&stream).expect("it is read").render(&recipe(), &Values::default()).expect("it renders");
+        for (stream, taken, left_out) in [
+            (job("pre-upgrade", "upgrade") + &job("pre-install", "install"), "install", "ConfigMap a (pre-upgrade)"),
+            (job("pre-upgrade", "first") + &job("post-upgrade", "last"), "first", "ConfigMap a (post-upgrade)"),
+        ] {
+            let documents = helm(&stream).expect("it is read");
+            let objects = documents.render(&recipe(), &Values::default()).expect("it renders");
 
-        assert_eq!(objects.len(), 1);
-        assert!(String::from_utf8_lossy(&objects[0].body).contains("\"at\":\"install\""), "{:?}", objects[0]);
+            assert_eq!(objects.len(), 1);
+            let body = String::from_utf8_lossy(&objects[0].body).into_owned();
+            assert!(body.contains(&format!("\"at\":\"{taken}\"")), "{body}");
+            let named: Vec<_> = documents.left_out_hooks().iter().map(ToString::to_string).collect();
+            assert_eq!(named, [left_out]);
+        }
     }
 
     #[test]

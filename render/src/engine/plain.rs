@@ -80,6 +80,7 @@ impl Documents {
                 documents.add(Written { file: &name, filled, made: None }, document.root)?;
             }
         }
+        documents.settle_hooks();
         Ok(documents)
     }
 
@@ -91,6 +92,7 @@ impl Documents {
         self.sources.extend(others.sources);
         self.variables.extend(others.variables);
         self.left_out_hooks.extend(others.left_out_hooks);
+        self.settle_hooks();
         Ok(())
     }
 
@@ -138,6 +140,24 @@ impl Documents {
         }
         rendered.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(rendered)
+    }
+
+    /// Charts have hooks of one name for an installation and for an upgrade, and both in one render. A target has one object of a
+    /// name: that of the installation is taken, or else the first.
+    pub(super) fn settle_hooks(&mut self) {
+        let (hooks, others): (Vec<_>, Vec<_>) = self.sources.iter().partition(|source| is_of_upgrades(&source.root));
+        if hooks.is_empty() {
+            return;
+        }
+        let mut taken: BTreeSet<_> = others.into_iter().map(|source| written_name(&source.root)).collect();
+        let sources = std::mem::take(&mut self.sources);
+        for source in sources {
+            if is_of_upgrades(&source.root) && !taken.insert(written_name(&source.root)) {
+                self.leave_out(&source.root);
+            } else {
+                self.sources.push(source);
+            }
+        }
     }
 
     /// A hook whose time never comes: whoever waits for it is told.
@@ -192,12 +212,22 @@ impl Documents {
 }
 
 /// When a hook is applied, unless it says so itself; `None`: with all that is none. So it is whoever made it: charts are
-/// committed as plain files too, and Kustomize builds of them. What only runs when a release is upgraded Helm would not run
-/// when it is installed, and what is rendered does not tell what was there before.
+/// committed as plain files too, and Kustomize builds of them.
 fn time(root: &Node) -> Option<Time> {
     let annotation = |name: &str| root.field("metadata")?.field("annotations")?.field(name)?.text();
-    let time = hooks::time(annotation).filter(|_| annotation(PHASE_ANNOTATION).is_none())?;
-    Some(if hooks::is_of_upgrades(annotation) { Time::Never } else { time })
+    hooks::time(annotation).filter(|_| annotation(PHASE_ANNOTATION).is_none())
+}
+
+fn is_of_upgrades(root: &Node) -> bool {
+    let annotation = |name: &str| root.field("metadata")?.field("annotations")?.field(name)?.text();
+    annotation(PHASE_ANNOTATION).is_none() && hooks::is_of_upgrades(annotation)
+}
+
+/// What it is called, as it is written.
+fn written_name(root: &Node) -> [Option<String>; 3] {
+    let text = |node: Option<&Node>| node.and_then(Node::text).map(str::to_owned);
+    let metadata = |field: &str| root.field("metadata")?.field(field);
+    [text(root.field("kind")), text(metadata("namespace")), text(metadata("name"))]
 }
 
 /// Whether it says that it is an object for an API server.

@@ -11,7 +11,7 @@ mod secret;
 use std::sync::Arc;
 
 use bellwether_core::apply::{APPLY_ANNOTATION, ONCE, PHASE_ANNOTATION, is_phase};
-use bellwether_core::hooks;
+use bellwether_core::hooks::{self, HOOK_ANNOTATION, UPGRADE};
 use bellwether_core::object::canonical_json;
 use bellwether_core::replace::{self, REPLACE_ANNOTATION};
 use bellwether_core::{Digest, ObjectKey};
@@ -67,6 +67,7 @@ impl Draft<'_> {
         self.check_key()?;
         self.object.remove("status");
         self.complete_metadata(recipe)?;
+        self.mark_hook();
         self.check_phase()?;
         self.check_apply()?;
         self.check_replace()?;
@@ -90,6 +91,16 @@ impl Draft<'_> {
         if let (Some(name), Some(metadata)) = (name, self.object.get_mut("metadata").and_then(Value::as_object_mut)) {
             metadata.remove("generateName");
             metadata.insert("name".to_owned(), Value::String(name));
+        }
+    }
+
+    /// Whether it is an installation or an upgrade is known in the cluster: there its agent has to see which hooks are of the one
+    /// alone, and an agent that knows no such hooks has to refuse them.
+    fn mark_hook(&mut self) {
+        let Some(annotations) = self.metadata().get_mut("annotations").and_then(Value::as_object_mut) else { return };
+        let annotation = |name: &str| annotations.get(name)?.as_str();
+        if annotation(PHASE_ANNOTATION).is_none() && hooks::is_of_upgrades(annotation) {
+            annotations.insert(HOOK_ANNOTATION.to_owned(), Value::String(UPGRADE.to_owned()));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Whose an object is: the marks of its target, and nothing that only an API server may write.
 
 use bellwether_core::ObjectKey;
+use bellwether_core::hooks::{HOOK_ANNOTATION, UPGRADE};
 use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
 use bellwether_core::reserved::is_reserved;
 use serde_json::{Map, Value};
@@ -56,7 +57,9 @@ impl Draft<'_> {
         if let Some((name, other)) = texts.iter().find(|(_, value)| !value.is_string()) {
             return Err(self.wrong_type(&["metadata", field, name], other, "a string"));
         }
-        if let Some(name) = texts.keys().find(|name| is_reserved(name)) {
+        // What `bellwether render` printed may be committed.
+        let is_printed = |name: &str, value: &Value| (name, value.as_str()) == (HOOK_ANNOTATION, Some(UPGRADE));
+        if let Some((name, _)) = texts.iter().find(|(name, value)| is_reserved(name) && !is_printed(name, value)) {
             let at = self.origin.place_of(&["metadata", field, name]);
             return Err(RenderError::MetadataReserved { at, field: format!("metadata.{field}.{name}") });
         }

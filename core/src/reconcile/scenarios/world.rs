@@ -33,6 +33,9 @@ pub(super) struct World {
     taken: usize,
     drifts: Vec<Drifted>,
     learned: Vec<String>,
+    /// What was learned of this process's objects, and what the next one is told of it.
+    journal: BTreeMap<String, Applied>,
+    restarted_with: Vec<Applied>,
 }
 
 impl World {
@@ -43,6 +46,13 @@ impl World {
             "restart" => {
                 (self.targets, self.sent) = (Targets::default(), Vec::new());
                 (self.theirs, self.sent_by_them) = (Vec::new(), Vec::new());
+                self.assign(SHOP, rest);
+            }
+            "restart-as-learned" => {
+                let learned = self.journal.values().cloned().collect();
+                (self.targets, self.sent) = (Targets::default(), Vec::new());
+                (self.theirs, self.sent_by_them) = (Vec::new(), Vec::new());
+                self.restarted_with = learned;
                 self.assign(SHOP, rest);
             }
             "bounded" => self.targets = Targets::bounded(rest.parse().expect("a number")),
@@ -82,7 +92,7 @@ impl World {
         let entries = self.entries(parts.next().unwrap_or_default());
         let manifest = Manifest::new(entries).expect("a manifest");
         let mut assignment = assignment(target, generation, Action::Apply, manifest);
-        let (mut had, mut before) = (Vec::new(), Vec::new());
+        let (mut had, mut before) = (std::mem::take(&mut self.restarted_with), Vec::new());
         for part in parts {
             let (word, value) = part.split_once(' ').expect("an option and its value");
             match word {
@@ -132,7 +142,7 @@ impl World {
         let (uid, words) = (uid(&key.name), Words::of(more));
         let generation = words.after("under").map_or(0, |number| number.parse().expect("a number"));
         let finished = words.after("ended").map(ending);
-        Applied { key, uid, digest, finished, generation: Generation::new(generation) }
+        Applied { key, uid, digest, finished, generation: Generation::new(generation), passed_over: None }
     }
 
     fn tell(&mut self, event: Event) {
@@ -140,10 +150,15 @@ impl World {
         self.drifts.extend(told.drifts);
         for update in told.updates {
             let applied = update.applied.iter().map(|applied| {
+                if let Some(passed_over) = applied.passed_over.filter(|_| applied.uid.is_nil()) {
+                    let well = if passed_over.is_installed { " well" } else { "" };
+                    return format!("passed {}{well}", name(&applied.key));
+                }
                 let ended = if applied.finished.is_some() { " ended" } else { "" };
                 format!("applied {}{ended}", name(&applied.key))
             });
             self.learned.extend(applied);
+            self.journal.extend(update.applied.iter().map(|applied| (name(&applied.key), applied.clone())));
             self.learned.extend(update.gone.iter().map(|key| format!("gone {}", name(key))));
         }
     }
@@ -333,13 +348,18 @@ fn is_line(line: &ObjectLine, text: &str) -> bool {
     written == head && (line.message.contains(words) || line.hint.contains(words))
 }
 
-/// Of an object with that content: of one that says `ttl`, `early`, `pre`, `post`, `goes`, `once`, `owned`, `anew` or
-/// `as-it-is` there is a little more to know.
+/// Of an object with that content: of one that says `ttl`, `early`, `pre`, `post`, `goes`, `up`, `once`, `owned`, `anew`
+/// or `as-it-is` there is a little more to know.
 fn body(content: &str) -> &str {
     match content {
         "ttl" => r#"{"kind": "Job", "spec": {"ttlSecondsAfterFinished": 60}}"#,
         "early" => r#"{"metadata": {"annotations": {"bellwether.dev/phase": "0"}}}"#,
         "pre" => r#"{"metadata": {"annotations": {"helm.sh/hook": "pre-install,pre-upgrade"}}}"#,
+        // A hook of upgrades, in two versions.
+        "up" => r#"{"metadata": {"annotations": {"helm.sh/hook": "pre-upgrade", "bellwether.dev/hook": "upgrade"}}}"#,
+        "up-2" => {
+            r#"{"metadata": {"annotations": {"helm.sh/hook": "pre-upgrade,pre-rollback", "bellwether.dev/hook": "upgrade"}}}"#
+        }
         // A hook that is deleted however it ended, in two versions.
         "goes" => {
             r#"{"metadata": {"annotations": {"helm.sh/hook": "pre-install,pre-upgrade", "helm.sh/hook-delete-policy": "hook-succeeded,hook-failed"}}}"#
