@@ -44,6 +44,8 @@ pub(crate) struct Fixture {
     folder: tempfile::TempDir,
     agent: Option<JoinHandle<Result<(), RunError>>>,
     pub(crate) options: SyncOptions,
+    /// Under which a person last asked for another try.
+    pub(crate) retried: i64,
     /// How often the agent polls what its cluster serves.
     pub(crate) poll_seconds: &'static str,
 }
@@ -73,6 +75,7 @@ impl Fixture {
             folder: tempfile::tempdir().expect("makes a folder"),
             agent: None,
             options: SyncOptions::default(),
+            retried: 0,
             poll_seconds: "300",
         };
         fixture.create(&namespace_object(&fixture.home), "fixture").await;
@@ -199,7 +202,7 @@ impl Fixture {
             prunable,
             namespace: Some(self.namespace.parse().expect("is a name")),
             options: self.options,
-            retried: Generation::default(),
+            retried: Generation::new(self.retried),
             trace: None,
         };
         self.hub.assign(assignment, &bodies);

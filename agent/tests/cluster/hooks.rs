@@ -275,3 +275,25 @@ async fn a_hook_of_upgrades_runs_with_the_next_bundle_and_not_at_the_first_insta
     fixture.report(is_well(4)).await;
     assert_eq!(fixture.wait_for(&path(&fixture), Value::is_object).await["metadata"]["uid"], ran["metadata"]["uid"]);
 }
+
+#[tokio::test]
+async fn a_hook_that_failed_is_deleted_and_runs_again_where_a_person_retries() {
+    let mut fixture = fixture!();
+    let mut hook = job(&fixture, "one", false);
+    hook["spec"]["activeDeadlineSeconds"] = json!(1);
+    fixture.assign(1, &[fixture.namespace_object(), hook.clone()]);
+    fixture.start_agent();
+    fixture.report(|report| report.verdict == Verdict::Failed).await;
+    let before = fixture.wait_for(&path(&fixture), Value::is_object).await;
+
+    fixture.retried = 2;
+    fixture.assign(2, &[fixture.namespace_object(), hook.clone()]);
+
+    let is_another = |job: &Value| job.is_object() && job["metadata"]["uid"] != before["metadata"]["uid"];
+    let after = fixture.wait_for(&path(&fixture), is_another).await;
+    // It fails once more, and is not tried again by itself.
+    fixture.report(|report| report.generation == Generation::new(2) && report.verdict == Verdict::Failed).await;
+    fixture.assign(3, &[fixture.namespace_object(), hook, fixture.config_map("a", "1")]);
+    fixture.report(|report| report.generation == Generation::new(3) && report.verdict == Verdict::Failed).await;
+    assert_eq!(fixture.wait_for(&path(&fixture), Value::is_object).await["metadata"]["uid"], after["metadata"]["uid"]);
+}

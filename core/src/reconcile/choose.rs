@@ -30,6 +30,7 @@ impl Target {
         let last_applied = self.inventory.last_applied(&identity).cloned();
         let twin = self.objects.find(&identity).and_then(|object| object.twin.clone());
         let may_have_ended = self.inventory.may_have_ended(&identity);
+        let runs_again = matches!(act, Act::Apply { .. }) && self.is_to_run_again(&identity);
         let is_latest = act.digest().is_some_and(|digest| self.inventory.holds(&identity, digest));
         if let Some(digest) = act.digest() {
             self.inventory.note_sent(&identity, digest);
@@ -47,6 +48,7 @@ impl Target {
             is_applied_once,
             is_latest,
             may_have_ended,
+            runs_again,
             twin,
             claims,
             adopt: self.assignment.options.adopt,

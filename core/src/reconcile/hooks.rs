@@ -148,6 +148,13 @@ impl Target {
         }
     }
 
+    /// It failed before a person asked for it to be tried again, and the one that failed makes room for that.
+    pub(super) fn is_to_run_again(&self, identity: &Identity) -> bool {
+        let object = self.objects.find(identity).filter(|object| object.is_made_anew && runs_once(&object.key));
+        let last = object.and_then(|_| self.inventory.last_applied(identity));
+        last.is_some_and(|last| last.finished == Some(Ending::Failed) && last.generation < self.assignment.retried)
+    }
+
     /// What came of deleting one.
     pub(super) fn record_departure(&mut self, identity: &Identity, finding: &Finding, now: Timestamp) {
         let why = match finding {

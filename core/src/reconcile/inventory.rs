@@ -110,8 +110,13 @@ impl Inventory {
 
     /// A person asked for what an assignment wants to be tried again. What ran once before that, is not there and did not
     /// come to a good end is made again; of what runs, the process after this one is to know that it was asked about. What
-    /// failed and still stands there holds it up: see [`Inventory::owes_a_run`].
-    pub(super) fn note_retried<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>, retried: Generation) {
+    /// failed and still stands there holds it up, unless it asks to be deleted before that: see [`Inventory::owes_a_run`].
+    pub(super) fn note_retried<'a>(
+        &mut self,
+        entries: impl Iterator<Item = &'a Entry>,
+        retried: Generation,
+        is_made_anew: impl Fn(&Entry) -> bool,
+    ) {
         for entry in entries.filter(|entry| health::runs_once(entry.key.group(), &entry.key.kind)) {
             let identity = Identity::of(&entry.key);
             let Some(last) = self.last_applied.get_mut(&identity).filter(|last| last.generation < retried) else {
@@ -121,7 +126,9 @@ impl Inventory {
             if owned.is_some_and(|owned| owned.is_there && owned.finished != Some(Ending::Failed)) {
                 last.generation = retried;
                 self.learned.applied.push(last.applied(&entry.key, self.passed_over.get(&identity).copied()));
-            } else if owned.is_none_or(|owned| !owned.is_there) && last.may_be_asked_for_again() {
+            } else if last.may_be_asked_for_again()
+                && (owned.is_none_or(|owned| !owned.is_there) || is_made_anew(entry))
+            {
                 self.have_made_again(&identity);
             }
         }

@@ -37,6 +37,8 @@ pub(super) struct Object {
     pub(super) phase: Phase,
     /// It is only made where it is absent, and then left.
     pub(super) is_once: bool,
+    /// It is deleted before it is made again.
+    pub(super) is_made_anew: bool,
     pub(super) state: State,
     /// Another one that is this one, if their kind has no namespaces.
     pub(super) twin: Option<ObjectKey>,
@@ -90,7 +92,7 @@ impl Objects {
         let mut twins = find_twins(entries);
         let object = |entry: &Entry| {
             let identity = Identity::of(&entry.key);
-            let Manner { phase, is_once, .. } = manner(entry);
+            let Manner { phase, is_once, hook } = manner(entry);
             let state = match before(&identity, entry.digest) {
                 Before::InPlace => State::InPlace(Outcome::Unchanged),
                 Before::PassedOver => State::PassedOver,
@@ -102,6 +104,7 @@ impl Objects {
                 digest: entry.digest,
                 phase,
                 is_once,
+                is_made_anew: hook.is_some_and(|hook| hook.policy.before_creation),
                 state,
                 twin: twins.remove(&identity),
                 failures: 0,

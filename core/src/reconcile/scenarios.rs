@@ -36,8 +36,8 @@
 //! ```
 //!
 //! A step is `inspect-and-apply`, `apply`, `correct`, `check`, `inspect`, `delete`, `orphan` or `give`, and a name; `a@2` also says
-//! which content, `was 1` which content of it was ours, `once` that it is only made where it is absent, and `twin x` which
-//! object may be the same one, and `making x` which namespace is made where it is absent.
+//! which content, `was 1` which content of it was ours, `once` that it is only made where it is absent, `again` that one that failed
+//! makes room for it, `twin x` which object may be the same one, and `making x` which namespace is made where it is absent.
 
 mod words;
 mod world;
@@ -102,6 +102,7 @@ scripts::scenarios! {
     a_prune_after_the_apply_waits_for_the_apply,
     a_question_that_finds_nothing_changed_tells_nothing,
     a_retry_holds_for_a_failed_job_that_still_stands_until_it_is_deleted,
+    a_retry_runs_a_failed_hook_again_that_asks_to_be_deleted_before_that,
     a_success_forgets_the_failures_before_it,
     a_target_that_ignores_drift_asks_nothing,
     a_target_that_never_prunes_gives_what_another_one_wants,

@@ -24,6 +24,8 @@ pub struct Step {
     pub is_latest: bool,
     /// That goes by itself once it has run to its end, and nobody watched it.
     pub may_have_ended: bool,
+    /// It failed, and a person asks for another run: the one that failed is deleted before that, as it asks.
+    pub runs_again: bool,
     /// Another object of the bundle that is this one, if their kind has no namespaces.
     pub twin: Option<ObjectKey>,
     /// Other targets of this cluster that have an object of this name in their bundles.
@@ -83,10 +85,10 @@ impl Step {
         last_applied.is_some_and(|last_applied| Some(last_applied.digest) == self.act.digest())
     }
 
-    /// Whether the one with this uid is what another content was applied to.
-    pub fn had_another_content(&self, uid: Uuid) -> bool {
+    /// Whether the one with this uid is a run before the one that is wanted: of another content, or one that failed.
+    pub fn is_run_before(&self, uid: Uuid) -> bool {
         let last_applied = self.last_applied.as_ref().filter(|last_applied| last_applied.uid == uid);
-        last_applied.is_some_and(|last_applied| Some(last_applied.digest) != self.act.digest())
+        last_applied.is_some_and(|last| Some(last.digest) != self.act.digest() || self.runs_again)
     }
 
     /// About an object that should be in place.
@@ -101,7 +103,7 @@ impl Step {
     pub(super) fn about(target: TargetId, key: ObjectKey, act: Act) -> Self {
         let (last_applied, twin, claims, adopt) = (None, None, Vec::new(), Adopt::Never);
         let generation = Generation::new(1);
-        let (is_applied_once, is_latest, may_have_ended) = (false, false, false);
+        let (is_applied_once, is_latest, may_have_ended, runs_again) = (false, false, false, false);
         Self {
             target,
             generation,
@@ -111,6 +113,7 @@ impl Step {
             is_applied_once,
             is_latest,
             may_have_ended,
+            runs_again,
             twin,
             claims,
             adopt,

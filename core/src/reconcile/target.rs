@@ -109,7 +109,8 @@ impl Target {
             Action::Apply => {
                 let entries = || self.assignment.manifest.entries().iter();
                 self.inventory.note_wanted(entries());
-                self.inventory.note_retried(entries(), self.assignment.retried);
+                let is_made_anew = |entry: &Entry| manner(entry).hook.is_some_and(|hook| hook.policy.before_creation);
+                self.inventory.note_retried(entries(), self.assignment.retried, is_made_anew);
                 self.plan_hooks(&manner);
                 self.plan_objects(manner)
             }

@@ -251,7 +251,7 @@ impl Attempt<'_> {
     /// to its end or cannot begin. What is there then.
     async fn make_room(&self, body: &Body) -> Result<Option<Live>, Stopped> {
         let Some(there) = self.read().await? else { return Ok(None) };
-        let is_former = self.step.had_another_content(there.metadata.uid);
+        let is_former = self.step.is_run_before(there.metadata.uid);
         if !is_former || owner(self.step, &there.metadata, body) != Owner::Us {
             return Ok(Some(there));
         }

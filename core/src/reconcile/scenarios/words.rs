@@ -298,6 +298,7 @@ pub(super) fn written(step: &Step, expected: &str, contents: &BTreeMap<Digest, S
     words.extend(
         step.makes_namespace.as_ref().filter(|_| expected.contains("making")).map(|name| format!("making {name}")),
     );
+    words.extend(step.runs_again.then(|| "again".to_owned()));
     words.extend(step.twin.iter().map(|twin| format!("twin {}", name(twin))));
     words.join(" ")
 }
