@@ -15,7 +15,7 @@ use crate::{Digest, ObjectKey, TargetId};
 
 mod values;
 
-pub use values::{ChangedValue, VALUE_BYTES_MAX, VALUES_BYTES_MAX, VALUES_MAX, Wanted, changed_values};
+pub use values::{ChangedValue, ChangedValues, VALUE_BYTES_MAX, VALUES_BYTES_MAX, VALUES_MAX, Wanted, changed_values};
 
 /// Paths that one drift names.
 pub const FIELDS_MAX: usize = 20;
@@ -115,7 +115,7 @@ pub struct Drift {
     /// Paths that differed, at most [`FIELDS_MAX`].
     pub fields: Vec<String>,
     /// What of them can be shown; of a Secret nothing.
-    pub values: Vec<ChangedValue>,
+    pub values: ChangedValues,
 }
 
 /// What an object's ownership looked like after our last apply. Small, and nothing of a Secret is in it but a hash of

@@ -6,8 +6,8 @@ use bellwether_core::apis::{APIS_BYTES_MAX, Apis};
 use bellwether_core::bundle::{Manifest, ManifestError};
 use bellwether_core::definitions::{DEFINITION_PACKED_BYTES_MAX, DEFINITIONS_BYTES_MAX, DEFINITIONS_MAX, Definitions};
 use bellwether_core::drift::{
-    Change, ChangedValue, Drift, FIELDS_MAX, MANAGER_BYTES_MAX, Response, TEXT_BYTES_MAX, VALUE_BYTES_MAX,
-    VALUES_BYTES_MAX, VALUES_MAX,
+    Change, ChangedValue, ChangedValues, Drift, FIELDS_MAX, MANAGER_BYTES_MAX, Response, TEXT_BYTES_MAX,
+    VALUE_BYTES_MAX, VALUES_BYTES_MAX, VALUES_MAX,
 };
 use bellwether_core::quoting::without_values;
 use bellwether_core::report::{
@@ -294,7 +294,7 @@ fn drift(message: v1::Drift) -> Result<(ReportSequence, Drift), WireError> {
         Ok(v1::Response::Failed) => Response::Failed,
         _ => return Err(WireError::Unspecified { field: "response" }),
     };
-    if message.sequence < 1 || message.fields.len() > FIELDS_MAX || message.values.len() > VALUES_MAX {
+    if message.sequence < 1 || message.fields.len() > FIELDS_MAX {
         return Err(WireError::Malformed { field: "drift" });
     }
     let said = |text: &str| Some(bounded_text(text, MANAGER_BYTES_MAX)).filter(|text| !text.is_empty());
@@ -316,16 +316,17 @@ fn drift(message: v1::Drift) -> Result<(ReportSequence, Drift), WireError> {
         manager,
         operation,
         fields,
-        values: changed_values(message.values),
+        values: changed_values(message.values, message.are_more_values),
     };
     Ok((ReportSequence::new(message.sequence), drift))
 }
 
-/// As many as have room together. One that cannot be told whole says so.
-fn changed_values(values: Vec<v1::ChangedValue>) -> Vec<ChangedValue> {
+/// As many as have room together. One that cannot be told whole says so, and so do all when one is left out.
+fn changed_values(values: Vec<v1::ChangedValue>, are_more: bool) -> ChangedValues {
+    let told = values.len();
     let mut bytes_left = VALUES_BYTES_MAX;
     let mut kept = Vec::new();
-    for v1::ChangedValue { path, found, wanted, mut is_cut } in values {
+    for v1::ChangedValue { path, found, wanted, mut is_cut } in values.into_iter().take(VALUES_MAX) {
         let mut bounded = |text: String| {
             let kept = bounded_text(&text, VALUE_BYTES_MAX);
             is_cut |= kept != text;
@@ -338,7 +339,7 @@ fn changed_values(values: Vec<v1::ChangedValue>) -> Vec<ChangedValue> {
         bytes_left = left;
         kept.push(ChangedValue { path, found, wanted, is_cut });
     }
-    kept
+    ChangedValues { are_more: are_more || kept.len() < told, values: kept }
 }
 
 /// Within what a database can hold: one that it refused would be refused again and again, with all that is written with it.

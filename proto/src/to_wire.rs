@@ -227,7 +227,8 @@ fn drift_to_wire(sequence: ReportSequence, drift: Drift) -> v1::Drift {
         manager: drift.manager.unwrap_or_default(),
         operation: drift.operation.unwrap_or_default(),
         fields: drift.fields,
-        values: drift.values.into_iter().map(Into::into).collect(),
+        values: drift.values.values.into_iter().map(Into::into).collect(),
+        are_more_values: drift.values.are_more,
     }
 }
 

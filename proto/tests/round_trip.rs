@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bellwether_core::apis::Apis;
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::definitions::Definitions;
-use bellwether_core::drift::{Change, ChangedValue, Drift, Response, VALUES_BYTES_MAX, VALUES_MAX};
+use bellwether_core::drift::{Change, ChangedValue, ChangedValues, Drift, Response, VALUES_BYTES_MAX, VALUES_MAX};
 use bellwether_core::report::{Counts, ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
     Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, PROTOCOL, Packed, Piece, Profile,
@@ -64,12 +64,15 @@ fn from_agent() -> Vec<AgentMessage> {
         manager: Some("kubectl-edit".to_owned()),
         operation: None,
         fields: vec![".spec.replicas".to_owned()],
-        values: vec![ChangedValue {
-            path: ".spec.replicas".to_owned(),
-            found: Some("5".to_owned()),
-            wanted: None,
-            is_cut: false,
-        }],
+        values: ChangedValues {
+            values: vec![ChangedValue {
+                path: ".spec.replicas".to_owned(),
+                found: Some("5".to_owned()),
+                wanted: None,
+                is_cut: false,
+            }],
+            are_more: true,
+        },
     };
     vec![
         AgentMessage::Hello(hello),
@@ -212,7 +215,7 @@ fn greatest_drift() -> v1::FromAgent {
             wanted: Some(long.clone()),
             is_cut: false,
         };
-        drift.values = vec![value; 16];
+        drift.values = vec![value; 17];
         drift.fields = vec![long; 20];
         if let Some(key) = &mut drift.object {
             for part in [&mut key.api_version, &mut key.kind, &mut key.namespace, &mut key.name] {
@@ -231,8 +234,8 @@ fn what_is_kept_of_one_drift_has_a_bound() {
     let bytes: usize = texts.map(String::len).sum();
     assert!(bytes <= 2 * 1024, "{bytes} bytes");
     assert!(!drift.fields.is_empty(), "which field it was is cut first");
-    let values = drift.values.iter().flat_map(|one| [Some(&one.path), one.found.as_ref(), one.wanted.as_ref()]);
+    let values = drift.values.values.iter().flat_map(|one| [Some(&one.path), one.found.as_ref(), one.wanted.as_ref()]);
     let bytes: usize = values.flatten().map(String::len).sum();
-    assert!(bytes <= VALUES_BYTES_MAX && (1..=VALUES_MAX).contains(&drift.values.len()), "{bytes} bytes");
-    assert!(drift.values.iter().all(|one| one.is_cut));
+    assert!(bytes <= VALUES_BYTES_MAX && (1..=VALUES_MAX).contains(&drift.values.values.len()), "{bytes} bytes");
+    assert!(drift.values.are_more && drift.values.values.iter().all(|one| one.is_cut));
 }

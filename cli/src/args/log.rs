@@ -41,6 +41,9 @@ pub(crate) struct DriftAcceptArgs {
     /// The root of a checkout of the target's repo.
     #[arg(long, default_value = ".")]
     pub(crate) dir: PathBuf,
+    /// Look in the whole checkout: for a base beside the target's folder, which other targets may read too.
+    #[arg(long)]
+    pub(crate) anywhere: bool,
     /// Change the file there, too.
     #[arg(long)]
     pub(crate) write: bool,

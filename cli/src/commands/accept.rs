@@ -4,6 +4,7 @@
 //! written into it; what somebody reviews is a patch. A file that says something else by now than the target wanted is left
 //! alone, and so is what no single text of a file says, such as what a chart makes.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -31,7 +32,8 @@ pub(super) async fn run(context: &Context, arguments: DriftAcceptArgs) -> anyhow
     let spec = target.document.spec;
     let changes = changes(&drift)?;
     let namespace = spec.namespace.as_ref().map(|namespace| namespace.as_str());
-    let file = find(&arguments.dir, &spec.path, &drift.object, namespace)?;
+    let folder = if arguments.anywhere { "" } else { &spec.path };
+    let file = find(&arguments.dir, folder, &drift.object, namespace)?;
     let before = String::from_utf8_lossy(&file.bytes).into_owned();
     let edits: Vec<_> = changes.iter().map(|(path, from, to)| Edit { path, from, to }).collect();
     let is_meant = |document: &Value| is_of(document, &drift.object, namespace);
@@ -54,9 +56,12 @@ fn changes(drift: &DriftDocument) -> Result<Vec<(&str, Value, Value)>, Failure> 
         let change = drift.change.as_str();
         return Err(Failure::new(format!("{} was {change}: there is no value to accept", drift.object)));
     }
-    if drift.values.is_empty() {
+    if drift.values.is_empty() && !drift.are_more_values {
         return Err(Failure::new(format!("what was made of {} is not known", drift.object))
             .hint("of a Secret it is never told, and agents of before did not tell it"));
+    }
+    if drift.are_more_values {
+        return Err(Failure::new(format!("not all is known of what was made of {}", drift.object)).hint(BY_HAND));
     }
     drift.values.iter().map(change).collect()
 }
@@ -70,31 +75,35 @@ fn change(value: &ChangedValue) -> Result<(&str, Value, Value), Failure> {
     let (Some(wanted), Some(found)) = (wanted, found) else {
         return Err(unknown("was added or taken away: no text of a file stands for it"));
     };
+    if found.contains("${") {
+        return Err(unknown("holds `${`, which a render of the file would fill in"));
+    }
     let read = |text: &str| serde_json::from_str(text).map_err(|_| unknown("was told as no JSON"));
     Ok((path, read(wanted)?, read(found)?))
 }
 
-/// The one file of the target's folder that has the object; of the whole checkout, where that has none: a base may stand
-/// beside the folder.
+/// The one file below a folder of the checkout that has the object.
 fn find(dir: &Path, folder: &str, object: &ObjectKey, namespace: Option<&str>) -> Result<SourceFile, Failure> {
-    let files = RepoFolders::new(dir.to_owned(), std::collections::BTreeMap::new());
-    for folder in [folder, ""] {
-        let mut having = files.manifests(folder, &|_, _| false)?;
+    let files = RepoFolders::new(dir.to_owned(), BTreeMap::new());
+    let mut having = Vec::new();
+    for file in files.manifests(folder, &|_, _| false)? {
         // What cannot be read is a template, or nobody's manifest.
-        having.retain(|file| {
-            let documents = bellwether_render::yaml::read(&file.path, &file.bytes).unwrap_or_default();
-            documents.iter().any(|document| is_of(&document.to_json(), object, namespace))
-        });
-        if having.len() > 1 {
-            let names: Vec<_> = having.iter().map(|file| file.path.as_str()).collect();
-            return Err(Failure::new(format!("several files have {object}: {}", names.join(", "))).hint(BY_HAND));
-        }
-        if let Some(file) = having.pop() {
-            return Ok(file);
+        let documents = bellwether_render::yaml::read(&file.path, &file.bytes).unwrap_or_default();
+        let meant = documents.iter().filter(|document| is_of(&document.to_json(), object, namespace)).count();
+        having.extend((0..meant).map(|_| file.clone()));
+    }
+    match having.as_slice() {
+        [] => Err(Failure::new(format!("no file below `{}` has {object} under its name", dir.join(folder).display()))
+            .hint(format!(
+                "give the checkout of the target's repo with `--dir`; of a base beside the target's folder, which others may read \
+                 too, say `--anywhere`; of a chart, {BY_HAND}"
+            ))),
+        [file] => Ok(file.clone()),
+        several => {
+            let names: Vec<_> = several.iter().map(|file| file.path.as_str()).collect();
+            Err(Failure::new(format!("{object} stands in several documents: {}", names.join(", "))).hint(BY_HAND))
         }
     }
-    Err(Failure::new(format!("no file below `{}` has {object} under its name", dir.display()))
-        .hint(format!("give the checkout of the target's repo with `--dir`; of a chart, {BY_HAND}")))
 }
 
 /// A document without a namespace gets the target's, or is of none.
@@ -146,12 +155,15 @@ mod tests {
         assert!(error(json!([whole, {"path": ".spec.paused", "found": "true"}])).contains("was added or taken away"));
         let cut = json!([{"path": ".data.a", "found": "\"…", "wanted": "\"b\"", "isCut": true}]);
         assert!(error(cut).contains("too long"));
+        assert!(error(json!([{"path": ".data.a", "found": "\"${A}\"", "wanted": "\"b\""}])).contains("fill in"));
+        let more = DriftDocument { are_more_values: true, ..drift(json!([whole])) };
+        assert!(changes(&more).expect_err("it is refused").to_string().contains("not all is known"));
         let deleted = DriftDocument { change: DriftChange::Deleted, ..drift(json!([])) };
         assert!(changes(&deleted).expect_err("it is refused").to_string().contains("was deleted"));
     }
 
     #[test]
-    fn the_file_that_has_the_object_is_found_below_the_targets_folder_first() {
+    fn only_the_one_document_of_the_targets_folder_is_meant_unless_another_place_is_asked_for() {
         let dir = tempfile::tempdir().expect("a folder");
         let write = |path: &str, text: &str| {
             let path = dir.path().join(path);
@@ -165,13 +177,13 @@ mod tests {
         let found = |folder: &str| find(dir.path(), folder, &object, Some("shop")).map(|file| file.path);
         write("apps/shop/other.yaml", &web("elsewhere"));
         write("apps/shop/chart/templates/web.yaml", "{{ if .a }}\nkind: Deployment\n");
+        write("staging/web.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n");
         assert!(found("apps/shop").expect_err("there is none").to_string().contains("no file below"));
+        assert_eq!(found("").expect("it is asked for"), "staging/web.yaml");
 
-        write("base/web.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\n");
-        assert_eq!(found("apps/shop").expect("it is found"), "base/web.yaml");
         write("apps/shop/web.yaml", &web("shop"));
         assert_eq!(found("apps/shop").expect("it is found"), "apps/shop/web.yaml");
-        write("apps/shop/more/web.yaml", &web("shop"));
-        assert!(found("apps/shop").expect_err("which one").to_string().contains("several files have"));
+        write("apps/shop/web.yaml", &format!("{0}---\n{0}", web("shop")));
+        assert!(found("apps/shop").expect_err("which one").to_string().contains("several documents"));
     }
 }

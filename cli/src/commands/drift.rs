@@ -77,8 +77,10 @@ fn draw_one(drift: &DriftDocument, style: Style) -> String {
         let lines: String = lines.collect();
         let _ = write!(text, "\n\n{}{}", visible(&value.path), visible(&lines));
     }
-    if drift.values.is_empty() && !drift.fields.is_empty() {
-        text.push_str("\n\nWhat the fields were made is not known here: of a Secret it is never told.");
+    if drift.are_more_values {
+        text.push_str("\n\nThere are others, too many or too long to be told, or of a Secret, which are never told.");
+    } else if drift.values.is_empty() && !drift.fields.is_empty() {
+        text.push_str("\n\nWhat was made of the fields is not known here.");
     }
     text
 }

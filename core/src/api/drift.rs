@@ -32,4 +32,7 @@ pub struct DriftDocument {
     /// What they were made and what is wanted, of one that is shown by itself; of a Secret never.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<ChangedValue>,
+    /// There are others, which were too many or too long together, or are in a Secret.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub are_more_values: bool,
 }

@@ -33,48 +33,73 @@ pub struct ChangedValue {
     pub is_cut: bool,
 }
 
+/// What can be told of the fields that somebody changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangedValues {
+    pub values: Vec<ChangedValue>,
+    /// There are others, which were too many or too long together, or are in a Secret.
+    #[serde(default)]
+    pub are_more: bool,
+}
+
 /// What an object is compared with.
 #[derive(Debug, Clone, Copy)]
 pub enum Wanted<'a> {
     /// The object as it is after a correction, or would be: what only the found one has was added.
     After(&'a Value),
-    /// What we send: what only the found one has may be somebody's by right, or a default.
-    Sent(&'a Value),
+    /// What we send, which the API server may write in another way: of that only what stands at these paths, or below them.
+    Sent(&'a Value, &'a [String]),
 }
 
-/// What differs, value by value; of a Secret nothing, since its values leave no cluster. At most [`VALUES_MAX`] of at most
-/// [`VALUES_BYTES_MAX`] together.
-pub fn changed_values(wanted: Wanted<'_>, found: &Value) -> Vec<ChangedValue> {
-    if is_secret(found) {
-        return Vec::new();
-    }
-    let (wanted, adds_count) = match wanted {
-        Wanted::After(after) => (after, true),
-        Wanted::Sent(sent) => (sent, false),
+/// What differs, value by value; of a Secret nothing, wherever it stands, since its values leave no cluster. At most
+/// [`VALUES_MAX`] of at most [`VALUES_BYTES_MAX`] together.
+pub fn changed_values(wanted: Wanted<'_>, found: &Value) -> ChangedValues {
+    let (wanted, only) = match wanted {
+        Wanted::After(after) => (after, None),
+        Wanted::Sent(sent, paths) => (sent, Some(paths)),
     };
     let (wanted, found) = (without_what_the_server_writes(wanted), without_what_the_server_writes(found));
-    let mut comparison = Comparison { adds_count, values: Vec::new(), bytes_left: VALUES_BYTES_MAX };
+    let mut comparison = Comparison { only, told: ChangedValues::default(), bytes_left: VALUES_BYTES_MAX };
     comparison.compare(Some(&wanted), Some(&found), &mut String::new());
-    comparison.values
+    comparison.told
 }
 
-/// By its kind alone: another group's `Secret` is as likely to hold one.
-fn is_secret(object: &Value) -> bool {
-    object["kind"] == "Secret"
+/// By its kind alone, at any depth: others' kinds carry whole manifests, and one that is called so is as likely to hold one.
+fn is_secret(fields: &Map<String, Value>) -> bool {
+    fields.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("Secret"))
 }
 
-struct Comparison {
-    adds_count: bool,
-    values: Vec<ChangedValue>,
+/// Or its last applied configuration, which may be one's.
+fn holds_a_secret(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => {
+            is_secret(fields) || fields.contains_key(LAST_APPLIED) || fields.values().any(holds_a_secret)
+        }
+        Value::Array(items) => items.iter().any(holds_a_secret),
+        _ => false,
+    }
+}
+
+fn is_at_or_below(path: &str, place: &str) -> bool {
+    path.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+struct Comparison<'a> {
+    /// `None`: all counts, also what was added.
+    only: Option<&'a [String]>,
+    told: ChangedValues,
     bytes_left: usize,
 }
 
-impl Comparison {
+impl Comparison<'_> {
     fn compare(&mut self, wanted: Option<&Value>, found: Option<&Value>, path: &mut String) {
         match (wanted, found) {
-            (Some(Value::Object(wanted)), Some(Value::Object(found))) => self.compare_fields(wanted, found, path),
+            (Some(Value::Object(wanted)), Some(Value::Object(found))) if !is_secret(wanted) && !is_secret(found) => {
+                self.compare_fields(wanted, found, path);
+            }
             (Some(Value::Array(wanted)), Some(Value::Array(found))) => self.compare_items(wanted, found, path),
-            _ if wanted == found || (wanted.is_none() && !self.adds_count) => {}
+            _ if wanted == found || (wanted.is_none() && self.only.is_some()) => {}
             _ => self.note(wanted, found, path),
         }
     }
@@ -115,7 +140,12 @@ impl Comparison {
     }
 
     fn note(&mut self, wanted: Option<&Value>, found: Option<&Value>, path: &str) {
-        if self.values.len() >= VALUES_MAX {
+        if self.only.is_some_and(|only| !only.iter().any(|place| is_at_or_below(path, place))) {
+            return;
+        }
+        let is_hidden = [wanted, found].into_iter().flatten().any(holds_a_secret);
+        if is_hidden || self.told.values.len() >= VALUES_MAX {
+            self.told.are_more = true;
             return;
         }
         let mut is_cut = false;
@@ -126,9 +156,12 @@ impl Comparison {
         };
         let (found, wanted) = (shown(found), shown(wanted));
         let bytes = path.len() + [&found, &wanted].into_iter().flatten().map(String::len).sum::<usize>();
-        if let Some(left) = self.bytes_left.checked_sub(bytes) {
-            self.bytes_left = left;
-            self.values.push(ChangedValue { path: path.to_owned(), found, wanted, is_cut });
+        match self.bytes_left.checked_sub(bytes) {
+            Some(left) => {
+                self.bytes_left = left;
+                self.told.values.push(ChangedValue { path: path.to_owned(), found, wanted, is_cut });
+            }
+            None => self.told.are_more = true,
         }
     }
 }
@@ -156,7 +189,7 @@ mod tests {
     use super::*;
 
     fn told(wanted: Wanted<'_>, found: &Value) -> Vec<String> {
-        let values = changed_values(wanted, found).into_iter();
+        let values = changed_values(wanted, found).values.into_iter();
         let nothing = || "nothing".to_owned();
         values
             .map(|one| {
@@ -179,7 +212,14 @@ mod tests {
         let of_both = [".spec.replicas 3 → 5", &format!("{containers}[name=\"web\"].image \"shop:1\" → \"shop:2\"")];
         let added = format!("{containers}[name=\"sh\"] nothing → {{\"image\":\"sh:1\",\"name\":\"sh\"}}");
         assert_eq!(told(Wanted::After(&after), &found), [of_both[0], of_both[1], &added]);
-        assert_eq!(told(Wanted::Sent(&after), &found), of_both, "what only others say is theirs, as far as we know");
+        let places = [".spec.replicas".to_owned(), containers.to_owned()];
+        assert_eq!(
+            told(Wanted::Sent(&after, &places), &found),
+            of_both,
+            "what only others say is theirs, as far as we know"
+        );
+        let one = &places[..1];
+        assert_eq!(told(Wanted::Sent(&after, one), &found), of_both[..1], "a value may only be written in another way");
         assert!(told(Wanted::After(&after), &after).is_empty());
     }
 
@@ -197,7 +237,15 @@ mod tests {
     fn of_a_secret_no_value_is_told() {
         let secret = |value: &str| json!({"apiVersion": "v1", "kind": "Secret", "data": {"password": value}});
 
-        assert!(changed_values(Wanted::After(&secret("b25l")), &secret("dHdv")).is_empty());
+        let work = |value: &str| json!({"kind": "ManifestWork", "spec": {"manifests": [secret(value)], "more": value}});
+        let annotated = |of: Value| json!({"kind": "ConfigMap", "metadata": {"annotations": of}});
+        let last = annotated(json!({LAST_APPLIED: secret("b25l").to_string()}));
+        let nothing = ChangedValues { values: Vec::new(), are_more: true };
+
+        assert_eq!(changed_values(Wanted::After(&secret("b25l")), &secret("dHdv")), nothing);
+        assert_eq!(told(Wanted::After(&work("a")), &work("b")), [".spec.more \"a\" → \"b\""]);
+        assert!(changed_values(Wanted::After(&work("a")), &work("b")).are_more);
+        assert_eq!(changed_values(Wanted::After(&annotated(json!(null))), &last), nothing);
     }
 
     #[test]
@@ -207,14 +255,16 @@ mod tests {
             |fill: char| (0..100).map(|place| (format!("k{place}"), Value::from(text(fill)))).collect::<Map<_, _>>();
         let object = |fill: char| json!({"kind": "ConfigMap", "data": map(fill)});
 
-        let values = changed_values(Wanted::After(&object('ä')), &object('b'));
+        let ChangedValues { values, are_more } = changed_values(Wanted::After(&object('ä')), &object('b'));
 
+        assert!(are_more, "nothing is left out without a word");
         let texts = values.iter().flat_map(|one| [Some(&one.path), one.found.as_ref(), one.wanted.as_ref()]);
         let bytes: usize = texts.flatten().map(String::len).sum();
         assert!(bytes <= VALUES_BYTES_MAX && values.len() <= VALUES_MAX && values.len() > 4, "{}", values.len());
         assert!(values.iter().all(|one| one.is_cut && one.found.as_ref().is_some_and(|text| text.ends_with('…'))));
         let many: Map<_, _> = (0..100).map(|place| (format!("k{place}"), Value::from(place))).collect();
         let none = json!({"kind": "ConfigMap", "data": {}});
-        assert_eq!(changed_values(Wanted::After(&json!({"kind": "ConfigMap", "data": many})), &none).len(), VALUES_MAX);
+        let told = changed_values(Wanted::After(&json!({"kind": "ConfigMap", "data": many})), &none);
+        assert_eq!((told.values.len(), told.are_more), (VALUES_MAX, true));
     }
 }

@@ -10,7 +10,7 @@ use super::event::Condition;
 use super::metadata::Metadata;
 use super::owner::{Owner, is_ours, may_delete, owner_hint};
 use super::step::Step;
-use crate::drift::{Change, ChangedValue, Wanted, changed_values, culprit, differing_paths, lost_paths};
+use crate::drift::{Change, ChangedValues, Wanted, changed_values, culprit, differing_paths, lost_paths};
 use crate::keep::kept_by;
 use crate::object::MANAGER;
 use crate::report::Verdict;
@@ -78,7 +78,7 @@ pub struct Found {
     /// Paths, at most [`FIELDS_MAX`](crate::drift::FIELDS_MAX).
     pub fields: Vec<String>,
     /// What of them the hub is told; of a Secret nothing.
-    pub values: Vec<ChangedValue>,
+    pub values: ChangedValues,
 }
 
 /// What came of a step, with what was found to be changed.
@@ -169,7 +169,13 @@ impl Finding {
 impl Found {
     /// Nobody can say by whom: what is gone has no managers.
     pub fn deleted() -> Self {
-        Self { change: Change::Deleted, manager: None, operation: None, fields: Vec::new(), values: Vec::new() }
+        Self {
+            change: Change::Deleted,
+            manager: None,
+            operation: None,
+            fields: Vec::new(),
+            values: ChangedValues::default(),
+        }
     }
 
     /// Of an object as it was found, and the paths that were not as we applied them; with what it is to be, as far as that is
@@ -188,7 +194,8 @@ impl Found {
             fields = differing_paths(wanted, found);
         }
         let is_drift = owner.change() != Change::Modified || !fields.is_empty();
-        is_drift.then(|| Self::of(owner, found, fields, Some(Wanted::Sent(wanted))))
+        let told = changed_values(Wanted::Sent(wanted, &fields), found);
+        is_drift.then(|| Self { values: told, ..Self::of(owner, found, fields, None) })
     }
 }
 

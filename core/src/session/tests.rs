@@ -686,7 +686,7 @@ fn a_drift_is_told_once_and_kept_while_no_hub_has_it() {
         manager: None,
         operation: None,
         fields: Vec::new(),
-        values: Vec::new(),
+        values: crate::drift::ChangedValues::default(),
     });
 
     // The hub takes its messages and says nothing.

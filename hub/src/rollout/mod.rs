@@ -11,6 +11,7 @@ mod plan;
 mod rows;
 mod target_intents;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bellwether_core::TargetId;
@@ -40,7 +41,10 @@ const ROUNDS_MAX: usize = 64;
 /// Assignments in one transaction; more are for the next reconcile, so that agents have the first meanwhile. Each reconcile
 /// reads all members that wait: with a tenth of a large fleet it would read ten times the fleet.
 const ASSIGNED_MAX: usize = 2_500;
-/// After a rollout has begun: until then most have reported, and have brought that look by themselves.
+/// After a rollout has begun, or a member of one is tried again. A stream that begins or ends asks which rollouts wait for its
+/// cluster, and finds none that is not committed; who decides read before that whether the cluster is there. Holding the rows of
+/// their streams, a decision comes after such a change, and then the next look sees it, or before, and then it is found. Until
+/// then most have reported, and have brought that look by themselves.
 const SECOND_LOOK_AFTER: SignedDuration = SignedDuration::from_secs(1);
 
 pub(crate) async fn run(hub: Arc<Hub>, stop: CancellationToken) {
@@ -72,6 +76,8 @@ impl Transactional for Rollouts {
         target_intents::answer_for_target(hub, change, &target, &open, now).await?;
         open.retain(|intent| intent.rollout.is_some());
         let intent: Vec<_> = open.iter().filter_map(|intent| intent.rollout).collect();
+        // Rollouts that wait from now on for clusters which nobody sees waiting until this is committed.
+        let mut begun: BTreeSet<_> = intent.iter().copied().collect();
         let (mut next_at, mut waits_for) = (None, None);
         if trace_id.is_some() {
             // Somebody changed something: maybe how it is kept, or a cluster's labels.
@@ -83,6 +89,7 @@ impl Transactional for Rollouts {
         for _ in 0..ROUNDS_MAX {
             let state = store::targets::find_state(change, target.id).await?;
             let mut current = store::rollouts::list_current(change, target.id, state.current_from, &intent).await?;
+            begun.extend(current.iter().filter(|row| row.created_at == now).map(|row| row.id));
             let is_history = |intent: &IntentRow| !current.iter().any(|row| intent.rollout == Some(row.id));
             target_intents::refuse(change, &target, &mut open, (is_history, "a newer rollout took its place"), now)
                 .await?;
@@ -102,13 +109,17 @@ impl Transactional for Rollouts {
             match plan::start_next(hub, change, &target, &state, &current, (trace_id, now), &mut waits_for).await? {
                 Begun::Rollout => {}
                 Begun::None(at) => {
-                    let second = look_again(change, &current, now).await?;
-                    next_at = [at, next, second].into_iter().fold(next_at, earliest);
+                    next_at = earliest(next_at, earliest(next, at));
                     break;
                 }
             }
         }
         // At the end, since it holds the rows of their streams: those that begin wait no longer than for this.
+        if !begun.is_empty() {
+            let begun: Vec<_> = begun.into_iter().collect();
+            store::sessions::hold_members(change, &begun, waits_for.as_deref().unwrap_or_default()).await?;
+            next_at = earliest(next_at, Some(now + SECOND_LOOK_AFTER));
+        }
         if let Some(clusters) = waits_for
             && store::wanted::mark_awaited(change, target.id, &clusters).await?
         {
@@ -121,18 +132,6 @@ impl Transactional for Rollouts {
         let Some(at) = next_at else { return Ok(()) };
         work::replace_timer(change, Stage::Rollout, key, at.max(now)).await
     }
-}
-
-/// When to look again at rollouts that began just now. A stream that begins or ends asks which rollouts its cluster is a
-/// member of, and finds none that is not committed; who decides read before that whether the cluster is there. Holding the
-/// rows of their streams, this comes after such a change, and then that look sees it, or before, and then it finds them.
-async fn look_again(change: &mut Change<'_>, current: &[Row], now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-    let begun: Vec<_> = current.iter().filter(|row| row.created_at >= now).map(|row| row.id).collect();
-    if begun.is_empty() {
-        return Ok(None);
-    }
-    store::sessions::hold_members(change, &begun).await?;
-    Ok(Some(now + SECOND_LOOK_AFTER))
 }
 
 fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {

@@ -113,6 +113,12 @@ pub(crate) async fn find_by_name(
     row.map(TryInto::try_into).transpose()
 }
 
+/// Holds a cluster's row against whoever writes a row that names it, such as a member of a rollout, until the transaction ends.
+pub(crate) async fn lock_whole(db: &mut Connection, id: ClusterId) -> Result<(), StoreError> {
+    sqlx::query!("select from clusters where cluster_id = $1 for update", id.as_uuid()).execute(db).await?;
+    Ok(())
+}
+
 /// Finds a cluster and holds its row: what is decided about who it is comes one after the other.
 pub(crate) async fn lock(db: &mut Connection, id: ClusterId) -> Result<Option<Cluster>, StoreError> {
     sqlx::query!("select from clusters where cluster_id = $1 for no key update", id.as_uuid())

@@ -55,7 +55,7 @@ pub(crate) async fn insert_new(
         to_sql(now),
         PER_CLUSTER_MAX - 1,
         PER_TARGET_MAX - 1,
-        (!drift.values.is_empty()).then_some(Json(&drift.values)) as _,
+        Json(&drift.values) as _,
     )
     .execute(db)
     .await?;
@@ -96,7 +96,7 @@ mod tests {
             manager: None,
             operation: None,
             fields: Vec::new(),
-            values: Vec::new(),
+            values: bellwether_core::drift::ChangedValues::default(),
         }
     }
 

@@ -283,15 +283,23 @@ pub(crate) async fn mark_ended(db: &mut Connection, ends: &[End]) -> Result<Vec<
     Ok(ended.into_iter().map(ClusterId::new).collect())
 }
 
-/// Keeps the streams of all members of these rollouts as they are until the transaction ends.
-pub(crate) async fn hold_members(db: &mut Connection, rollouts: &[RolloutId]) -> Result<(), StoreError> {
+/// Keeps the streams of all members of these rollouts, and of others that are held after them, as they are until the
+/// transaction ends.
+pub(crate) async fn hold_members(
+    db: &mut Connection,
+    rollouts: &[RolloutId],
+    others: &[ClusterId],
+) -> Result<(), StoreError> {
     let rollouts: Vec<_> = rollouts.iter().map(|rollout| rollout.as_uuid()).collect();
+    let others: Vec<_> = others.iter().map(|cluster| cluster.as_uuid()).collect();
     sqlx::query!(
         r#"
         with held as (
             select s.cluster_id
               from sessions s
-             where s.cluster_id in (select cluster_id from rollout_clusters where rollout_id = any($1))
+             where s.cluster_id in (
+                   select cluster_id from rollout_clusters where rollout_id = any($1) union select unnest($2::uuid[])
+             )
              -- In the order of all who take several.
              order by s.cluster_id
                for share
@@ -299,6 +307,7 @@ pub(crate) async fn hold_members(db: &mut Connection, rollouts: &[RolloutId]) ->
         select count(*) from held
         "#,
         &rollouts,
+        &others,
     )
     .fetch_one(db)
     .await?;
@@ -353,10 +362,18 @@ pub(crate) async fn list_missed_hubs(db: &mut Connection) -> Result<Vec<Uuid>, S
 pub(crate) async fn mark_unheard(db: &mut Connection, hub: Uuid, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query!(
         r#"
+        with held as (
+            select s.cluster_id
+              from sessions s
+             where s.hub_id = $1 and s.ended_at is null and s.caught_up_at is not null
+             -- In the order of all who take several.
+             order by s.cluster_id
+               for no key update of s
+        )
         update sessions s
            set caught_up_at = null, away_since = coalesce(s.away_since, $2::timestamptz - (now() - h.heartbeat_at))
-          from hubs h
-         where s.hub_id = $1 and h.hub_id = $1 and s.ended_at is null and s.caught_up_at is not null
+          from held, hubs h
+         where s.cluster_id = held.cluster_id and h.hub_id = $1
         "#,
         hub,
         to_sql(now),

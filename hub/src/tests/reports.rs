@@ -82,7 +82,7 @@ fn drift_of(target: TargetId) -> bellwether_core::drift::Drift {
         manager: None,
         operation: None,
         fields: Vec::new(),
-        values: Vec::new(),
+        values: bellwether_core::drift::ChangedValues::default(),
     }
 }
 

@@ -73,7 +73,9 @@ fn edit_one(file: &str, text: &str, place: usize, edit: &Edit<'_>) -> Result<Str
     let places = scalar_places(&part);
     let found = tree.root().and_then(|root| scalar_at(&tree, &places, root, edit.path)).ok_or_else(no_single_value)?;
     let range = start + found.bytes.start..start + found.bytes.end;
-    for written in spellings(edit.to, found.style) {
+    // What is JSON stays so, for whoever reads it as such.
+    let style = if is_json(text) { ScalarStyle::DoubleQuoted } else { found.style };
+    for written in spellings(edit.to, style) {
         let mut edited = text.to_owned();
         edited.replace_range(range.clone(), &written);
         if documents(file, &edited).is_ok_and(|read| read == expected) {
@@ -81,6 +83,10 @@ fn edit_one(file: &str, text: &str, place: usize, edit: &Edit<'_>) -> Result<Str
         }
     }
     Err(EditError::Unsure { to: edit.to.to_string() })
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 /// The part of the file that holds its nth document, and where it starts.
@@ -226,6 +232,15 @@ spec:
             let text = edited(&[(path, from, to)]).expect("it can be").expect("it is there");
             assert_eq!(text, FILE.replace(before, after), "{path}");
         }
+    }
+
+    #[test]
+    fn what_is_json_stays_json() {
+        let text = "{\"kind\": \"Widget\", \"spec\": {\"max\": 1}}";
+        let edits = [Edit { path: ".spec.max", from: &json!(1), to: &json!("25%") }];
+
+        let edited = edit("a.json", text, |_| true, &edits).expect("it can be").expect("it is there");
+        assert_eq!(edited, text.replace('1', "\"25%\""));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::world::OTHER;
-use crate::drift::{Change, Fingerprint};
+use crate::drift::{Change, ChangedValues, Fingerprint};
 use crate::health::{Ending, Health};
 use crate::object::{MANAGER, OWNER_ANNOTATION, TARGET_LABEL};
 use crate::reconcile::{
@@ -268,7 +268,7 @@ fn other_uid(number: &str) -> Uuid {
 fn found(change: Change) -> Found {
     let name = |text: &str| Some(text.to_owned());
     let fields = vec![".data.a".to_owned()];
-    Found { change, manager: name("kubectl-edit"), operation: name("Update"), fields, values: Vec::new() }
+    Found { change, manager: name("kubectl-edit"), operation: name("Update"), fields, values: ChangedValues::default() }
 }
 
 /// A step as a script writes it, with as much of it as the script says.

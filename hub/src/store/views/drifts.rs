@@ -1,7 +1,7 @@
 //! What others changed in the clusters, as people are shown it.
 
 use bellwether_core::api::DriftDocument;
-use bellwether_core::drift::ChangedValue;
+use bellwether_core::drift::ChangedValues;
 use bellwether_core::{ClusterId, ObjectKey, ProjectId, TargetId};
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ struct Row {
     fields: Vec<String>,
     found_at: chrono::DateTime<chrono::Utc>,
     recorded_at: chrono::DateTime<chrono::Utc>,
-    values: Option<Stored<Vec<ChangedValue>>>,
+    values: Option<Stored<ChangedValues>>,
 }
 
 /// A page of a project's, newest first, before a place; with the place of each.
@@ -41,7 +41,7 @@ pub(crate) async fn list(
         r#"
         select d.drift_id, c.name as cluster, t.name as target, d.object as "object: Stored<ObjectKey>", d.change,
                d.action, d.manager, d.operation, d.fields, d.found_at, d.recorded_at,
-               null::jsonb as "values: Stored<Vec<ChangedValue>>"
+               null::jsonb as "values: Stored<ChangedValues>"
           from drift_events d
           join clusters c using (cluster_id)
           join targets t using (target_id)
@@ -75,7 +75,7 @@ pub(crate) async fn find(
         r#"
         select d.drift_id, c.name as cluster, t.name as target, d.object as "object: Stored<ObjectKey>", d.change,
                d.action, d.manager, d.operation, d.fields, d.found_at, d.recorded_at,
-               d.changed_values as "values: Stored<Vec<ChangedValue>>"
+               d.changed_values as "values: Stored<ChangedValues>"
           from drift_events d
           join clusters c using (cluster_id)
           join targets t using (target_id)
@@ -95,6 +95,8 @@ impl TryFrom<Row> for (DriftDocument, Place) {
     fn try_from(row: Row) -> Result<Self, StoreError> {
         let unreadable = |column| StoreError::Unreadable { table: "drift_events", column };
         let place = (from_sql(row.recorded_at), row.drift_id);
+        // What a later version wrote in another way is shown without.
+        let told = row.values.and_then(|values| values.read("drift_events", "changed_values").ok()).unwrap_or_default();
         let document = DriftDocument {
             id: row.drift_id,
             at: from_sql(row.found_at),
@@ -106,11 +108,8 @@ impl TryFrom<Row> for (DriftDocument, Place) {
             change: row.change.parse().map_err(|_| unreadable("change"))?,
             action: row.action.parse().map_err(|_| unreadable("action"))?,
             fields: row.fields,
-            // What a later version wrote in another way is shown without.
-            values: row
-                .values
-                .and_then(|values| values.read("drift_events", "changed_values").ok())
-                .unwrap_or_default(),
+            values: told.values,
+            are_more_values: told.are_more,
         };
         Ok((document, place))
     }
@@ -118,7 +117,7 @@ impl TryFrom<Row> for (DriftDocument, Place) {
 
 #[cfg(test)]
 mod tests {
-    use bellwether_core::drift::{Change, Drift, Response};
+    use bellwether_core::drift::{Change, ChangedValue, Drift, Response};
     use jiff::SignedDuration;
 
     use super::*;
@@ -142,7 +141,7 @@ mod tests {
             manager: Some("kubectl".to_owned()),
             operation: None,
             fields: vec!["data.a".to_owned()],
-            values: vec![changed()],
+            values: ChangedValues { values: vec![changed()], are_more: true },
         }
     }
 
@@ -190,7 +189,7 @@ mod tests {
         assert_eq!(of_target[0].0.fields, ["data.a"]);
         let one = of_target[0].0.id;
         let shown = find(db, project, one).await.expect("read").expect("it is there");
-        assert_eq!((shown.id, shown.values), (one, vec![changed()]));
+        assert_eq!((shown.id, shown.values, shown.are_more_values), (one, vec![changed()], true));
         assert_eq!(find(db, ProjectId::new(clock::new_id()), one).await.expect("read"), None, "of another project");
     }
 }

@@ -62,7 +62,7 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
         manager: Some("kubectl-edit".to_owned()),
         operation: None,
         fields: vec![".spec.replicas".to_owned()],
-        values: Vec::new(),
+        values: bellwether_core::drift::ChangedValues::default(),
     };
     vec![
         AgentMessage::Hello(hello),

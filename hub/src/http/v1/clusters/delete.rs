@@ -23,6 +23,8 @@ pub(in crate::http) async fn delete(
 ) -> Result<StatusCode, Refusal> {
     let mut change = Change::begin(&hub.requests, &hub.signals).await?;
     let cluster = lock(&mut change, &caller, &name).await?;
+    // From here on no rollout begins that has it as a member, or it is seen.
+    store::clusters::lock_whole(&mut change, cluster.id).await?;
     let concerned = store::rollouts::list_targets_of(&mut change, &[cluster.id]).await?;
     store::clusters::delete(&mut change, cluster.id).await?;
     // Their waves have a member less to wait for.
