@@ -325,6 +325,20 @@ impl Fixture {
         self.client.request_text(request).await.expect("creates");
     }
 
+    /// Whether the API server has these resources in this version. Where an older one has not, what needs them is skipped,
+    /// and seen to be.
+    pub(crate) async fn serves(&self, version: &str, plural: &str) -> bool {
+        let list: Value = serde_json::from_str(&self.get(version).await).expect("is JSON");
+        let has = list["resources"].as_array().is_some_and(|all| all.iter().any(|one| one["name"] == plural));
+        if !has {
+            #[expect(clippy::print_stderr, reason = "what is skipped has to be seen")]
+            {
+                eprintln!("SKIPPED in part: this API server has no {plural} in {version}");
+            }
+        }
+        has
+    }
+
     pub(crate) async fn remove(&self, path: &str) {
         let request = json_request(http::Method::DELETE, path, "json", &json!({}));
         self.client.request_text(request).await.expect("deletes");
