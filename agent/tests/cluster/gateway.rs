@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
@@ -65,6 +65,10 @@ pub(crate) struct Counts {
     refuses_watches: bool,
     /// Discovery does not name the verb.
     hides_watches: bool,
+    /// It knows of no discovery but the older.
+    has_older_discovery: bool,
+    /// How often somebody asked for what one version serves.
+    pub(crate) version_lists: usize,
 }
 
 impl Gateway {
@@ -100,6 +104,12 @@ impl Gateway {
     pub(crate) fn serve_without_watches(&self) {
         let mut counts = self.state.counts();
         (counts.refuses_watches, counts.hides_watches) = (true, true);
+    }
+
+    /// As an API server does that was made before aggregated discovery: it has not heard of the media type, and answers
+    /// with the names of groups and versions, each of which it lists for itself.
+    pub(crate) fn serve_older_discovery(&self) {
+        self.state.counts().has_older_discovery = true;
     }
 
     pub(crate) fn counts(&self) -> Counts {
@@ -236,8 +246,16 @@ impl State {
             return Ok(answer(StatusCode::METHOD_NOT_ALLOWED, &status));
         }
         let is_watch = self.is_watch(request.uri());
-        let is_discovery = matches!(request.uri().path(), "/api" | "/apis") && self.counts().hides_watches;
+        let is_discovery = matches!(request.uri().path(), "/api" | "/apis");
+        let hides_watches = is_discovery && self.counts().hides_watches;
         let (mut parts, body) = request.into_parts();
+        if is_discovery && self.counts().has_older_discovery {
+            let Some(older) = without_aggregated(&parts.headers) else {
+                return Ok(answer(StatusCode::NOT_ACCEPTABLE, &json!({"message": "only the following are accepted"})));
+            };
+            parts.headers.insert(header::ACCEPT, older);
+        }
+        self.counts().version_lists += usize::from(is_version(parts.uri.path()));
         let path = parts.uri.path_and_query().expect("has a path").as_str().parse().expect("is a path");
         parts.uri = path;
         parts.headers.remove(header::HOST);
@@ -252,7 +270,7 @@ impl State {
             };
             return Ok(response.map(|body| body.map_frame(held).boxed_unsync()));
         }
-        if !is_discovery {
+        if !hides_watches {
             return Ok(response.map(BodyExt::boxed_unsync));
         }
         let (status, body) = (response.status(), response.into_body().collect_bytes().await?);
@@ -290,6 +308,18 @@ impl State {
             resource["verbs"].as_array_mut().expect("has verbs").retain(|verb| verb != "watch");
         }
     }
+}
+
+/// What else is accepted, as a server passes over media types that it has not heard of.
+fn without_aggregated(headers: &HeaderMap) -> Option<HeaderValue> {
+    let accepted = headers.get(header::ACCEPT)?.to_str().ok()?.split(',').map(str::trim);
+    let others: Vec<_> = accepted.filter(|one| !one.contains("as=APIGroupDiscoveryList")).collect();
+    (!others.is_empty()).then(|| HeaderValue::from_str(&others.join(",")).expect("was a header"))
+}
+
+/// `/api/v1` or `/apis/apps/v1`.
+fn is_version(path: &str) -> bool {
+    path == "/api/v1" || path.strip_prefix("/apis/").is_some_and(|rest| rest.split('/').count() == 2)
 }
 
 fn answer(status: StatusCode, value: &Value) -> Answer {

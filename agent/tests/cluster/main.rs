@@ -15,6 +15,7 @@ macro_rules! fixture {
 
 mod adoption;
 mod contest;
+mod discovery;
 mod drift;
 mod fixture;
 mod gateway;

@@ -290,13 +290,17 @@ struct Groups {
     items: Vec<Group>,
 }
 
-/// Versions of the core group, or groups with their versions.
+/// What has neither is no discovery, and not that of a cluster which serves nothing.
 #[derive(Deserialize)]
-struct Named {
-    #[serde(default)]
-    versions: Vec<String>,
-    #[serde(default)]
-    groups: Vec<NamedGroup>,
+#[serde(untagged)]
+enum Named {
+    /// Of the core group.
+    Versions {
+        versions: Vec<String>,
+    },
+    Groups {
+        groups: Vec<NamedGroup>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -313,8 +317,12 @@ struct NamedVersion {
 
 impl Named {
     fn api_versions(self) -> Vec<String> {
-        let of_groups = self.groups.into_iter().flat_map(|group| group.versions).map(|version| version.group_version);
-        self.versions.into_iter().chain(of_groups).collect()
+        match self {
+            Self::Versions { versions } => versions,
+            Self::Groups { groups } => {
+                groups.into_iter().flat_map(|group| group.versions).map(|version| version.group_version).collect()
+            }
+        }
     }
 }
 
@@ -568,6 +576,14 @@ mod tests {
         assert_eq!(found.find(&key("apps/v1beta1", "Deployment"), Served::Somehow), Some(&deployments));
         assert_eq!(found.kinds.len(), 1);
         assert_eq!(found.unknown_groups.iter().map(String::as_str).collect::<Vec<_>>(), ["empty"]);
+    }
+
+    #[test]
+    fn what_is_no_discovery_is_not_read_as_that_of_a_cluster_that_serves_nothing() {
+        for text in ["{}", r#"{"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}"#] {
+            assert!(serde_json::from_str::<Answer>(text).is_err(), "{text}");
+        }
+        assert!(serde_json::from_str::<Answer>(r#"{"kind": "APIVersions", "versions": ["v1"]}"#).is_ok());
     }
 
     #[test]
