@@ -638,6 +638,8 @@ async fn of_two_agents_with_one_journal_one_stops() {
     fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
     fixture.start_agent();
     fixture.report(|report| report.verdict == Verdict::Healthy).await;
+    // What it has learned is written down by then: of two who write at once the second would end, and too soon.
+    fixture.wait_for_inventory(1).await;
     let mut first = fixture.take_agent();
     fixture.start_agent_without_token();
     fixture.reports(|reports| reports.iter().filter(|report| report.applied).count() == 2).await;
