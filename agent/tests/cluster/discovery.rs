@@ -44,9 +44,6 @@ async fn an_api_server_that_lists_each_version_for_itself_is_worked_with() {
     fixture.assign_pruning(2, &[fixture.namespace_object()], &rest);
     fixture.report(stands(2)).await;
     assert!(!fixture.is_there("a").await);
-    // The agent leaves it.
-    fixture.remove(&format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/widgets.{group}")).await;
-    fixture.profile(|profile| !serves(profile, &version)).await;
     assert!(gateway.counts().version_lists > 0, "what is aggregated was never asked for in its place");
 }
 
