@@ -50,9 +50,15 @@ pub struct AgentPlace<'a> {
 
 /// Applies the manifest, and answers how to start the agent that it installs.
 pub async fn install(place: &AgentPlace<'_>, registered: &Registered) -> Result<Launch> {
-    let AgentPlace { name, state, programs, kubectl, namespace, without_pods } = place;
+    let AgentPlace { kubectl, without_pods, .. } = place;
     let manifest = if *without_pods { manifest_without_pods(registered)? } else { registered.manifest.clone() };
     kubectl.run_with_input(&["apply", "-f", "-"], &manifest).await?;
+    launch(place, &registered.hub).await
+}
+
+/// How to start an agent that is installed, however that was done.
+pub async fn launch(place: &AgentPlace<'_>, hub: &str) -> Result<Launch> {
+    let AgentPlace { name, state, programs, kubectl, namespace, .. } = place;
     let secret: Value =
         serde_json::from_str(&kubectl.run(&["get", "secret", JOIN_SECRET, "-n", namespace, "-o", "json"]).await?)?;
     let token = kubectl.run(&["create", "token", SERVICE_ACCOUNT, "-n", namespace, "--duration", "24h"]).await?;
@@ -64,7 +70,7 @@ pub async fn install(place: &AgentPlace<'_>, registered: &Registered) -> Result<
     write_private(&files.join("kubeconfig"), &kubeconfig_with_token(&admin, token.trim())?)?;
     let file = |name: &str| files.join(name).display().to_string();
     Ok(Launch::new(name, agent_program(programs), Tier::Agents, state)
-        .args(["--hub", registered.hub.as_str(), "--ca-fingerprint", &decoded(&secret, "ca-fingerprint")?])
+        .args(["--hub", hub, "--ca-fingerprint", &decoded(&secret, "ca-fingerprint")?])
         .args(["--namespace", namespace, "--kubeconfig", &file("kubeconfig"), "--token-file", &file("token")])
         .args(["--log", "pretty"])
         // A proxy of the machine is not for a hub on it.

@@ -9,14 +9,19 @@ use super::values::{
     parse_ttl,
 };
 
+/// Where the chart of the agent lies in a checkout.
+pub(crate) const CHART: &str = "deploy/charts/bellwether-agent";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterCommand {
     /// Register a cluster, and print what installs its agent there.
     #[command(after_long_help = "\
-Standard output is the manifest alone, so it can be piped. The join token in it works once and expires.
+Standard output is the manifest alone, so it can be piped. The join token in it works once and expires. With `-o helm` it is
+a script for `sh`, which installs the same by Helm and shows the token in nobody's arguments.
 
 Examples:
   bellwether cluster register eu-1 --label env=prod --label region=eu | kubectl --context eu-1 apply -f -
+  bellwether cluster register eu-1 -o helm >eu-1.sh && KUBECONFIG=eu-1.kubeconfig sh eu-1.sh
   bellwether cluster register eu-1 -o token
   bellwether cluster register eu-1 -o json")]
     Register(RegisterArgs),
@@ -64,6 +69,9 @@ Examples:
     Reenroll {
         /// The cluster.
         name: Name,
+        /// Of `-o helm`: where Helm finds the chart; as it lies in a checkout when left out.
+        #[arg(long, default_value = CHART, hide_default_value = true)]
+        chart: String,
     },
     /// Forget a cluster. What runs in it goes on running.
     Delete {
@@ -73,7 +81,7 @@ Examples:
 }
 
 #[derive(Debug, Args)]
-#[command(arg = output_of(&["manifest", "token", "table", "json", "yaml"], "How to print what the hub answers"))]
+#[command(arg = output_of(&["manifest", "helm", "token", "table", "json", "yaml"], "How to print what the hub answers"))]
 pub(crate) struct RegisterArgs {
     /// What to call it: lower-case letters, digits and `-`.
     pub(crate) name: Name,
@@ -89,4 +97,7 @@ pub(crate) struct RegisterArgs {
     /// For how long the join token may be used, such as `30m`; an hour when left out, at most 7 days.
     #[arg(long, value_parser = parse_ttl)]
     pub(crate) ttl: Option<HumanDuration>,
+    /// Of `-o helm`: where Helm finds the chart; as it lies in a checkout when left out.
+    #[arg(long, default_value = CHART, hide_default_value = true)]
+    pub(crate) chart: String,
 }

@@ -22,6 +22,8 @@ use bellwether_core::Name;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use url::Url;
 
+#[cfg(test)]
+pub(crate) use cluster::CHART;
 pub(crate) use cluster::{ClusterCommand, RegisterArgs};
 pub(crate) use credential::{CredentialCommand, CredentialSetArgs};
 pub(crate) use health::HealthArgs;
@@ -98,6 +100,8 @@ pub(crate) enum Format {
     Manifest,
     #[value(hide = true)]
     Token,
+    #[value(hide = true)]
+    Helm,
     #[value(hide = true)]
     Junit,
     #[value(hide = true)]

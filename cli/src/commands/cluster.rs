@@ -8,7 +8,7 @@ use bellwether_core::{Labels, Name};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{ALL, Context, as_list, delete_named, note_if_empty};
+use super::{ALL, Context, as_list, delete_named, helm, note_if_empty};
 use crate::args::{ClusterCommand, Format, Label, LabelChange, RegisterArgs};
 use crate::client::{Answer, Route};
 use crate::failure::{Exit, Failure};
@@ -24,7 +24,7 @@ pub(super) async fn run(context: &Context, command: ClusterCommand) -> anyhow::R
         ClusterCommand::Label { name, changes } => label(context, &name, &changes).await,
         ClusterCommand::Annotate { name, changes } => annotate(context, &name, &changes).await,
         ClusterCommand::Revoke { name } => revoke(context, &name).await,
-        ClusterCommand::Reenroll { name } => reenroll(context, &name).await,
+        ClusterCommand::Reenroll { name, chart } => reenroll(context, &name, &chart).await,
         ClusterCommand::Delete { name } => delete(context, &name).await,
     }
 }
@@ -39,19 +39,20 @@ async fn register(context: &Context, arguments: RegisterArgs) -> anyhow::Result<
         ttl_seconds: seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
     };
     let answer = context.client.post(&Route::new(["clusters"]), &body).await?;
-    print_registered(context, &answer)
+    print_registered(context, &answer, &arguments.chart)
 }
 
-async fn reenroll(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+async fn reenroll(context: &Context, name: &Name, chart: &str) -> anyhow::Result<Exit> {
     let answer = context.client.post(&Route::named("clusters", name).then("reenroll"), &json!({})).await?;
-    print_registered(context, &answer)
+    print_registered(context, &answer, chart)
 }
 
-/// Standard output is only what a program reads: it is piped into kubectl.
-fn print_registered(context: &Context, answer: &Answer<RegisteredCluster>) -> anyhow::Result<Exit> {
+/// Standard output is only what a program reads: it is piped into kubectl, or a shell.
+fn print_registered(context: &Context, answer: &Answer<RegisteredCluster>, chart: &str) -> anyhow::Result<Exit> {
     let registered = &answer.document;
     match context.output.format() {
         None | Some(Format::Manifest) => print(&registered.manifest)?,
+        Some(Format::Helm) => print(&helm::script(registered, chart)?)?,
         Some(Format::Token) => print(&registered.token)?,
         Some(Format::Table | Format::Junit | Format::Sarif) => {
             print(&draw_registered(registered, context.output.style()))?;

@@ -7,6 +7,7 @@ mod cluster;
 mod credential;
 mod drift;
 mod health;
+mod helm;
 mod import;
 mod meant;
 mod outcome;

@@ -259,17 +259,29 @@ impl Scene {
     }
 
     async fn install_agent(&self, cluster: usize, registered: &Registered) -> Result<Launch> {
-        let place = AgentPlace {
-            name: &format!("agent-{cluster}"),
-            state: self.folder.path(),
-            programs: &self.env.programs,
-            kubectl: &self.kubectl_of(cluster)?,
-            namespace: &self.install_namespace,
-            without_pods: false,
-        };
-        let launch = agent::install(&place, registered).await?;
+        let (name, kubectl) = (format!("agent-{cluster}"), self.kubectl_of(cluster)?);
+        let launch = agent::install(&self.place(&name, &kubectl), registered).await?;
         let log = self.agent_log.map(|filter| ("RUST_LOG".to_owned(), filter.to_owned()));
         Ok(Launch { env: launch.env.into_iter().chain(log).collect(), ..launch })
+    }
+
+    /// Starts the agent that the test itself has installed in a cluster.
+    pub async fn start_installed_agent(&mut self, cluster: usize, hub: &str) -> Result<()> {
+        let (name, kubectl) = (format!("agent-{cluster}"), self.kubectl_of(cluster)?);
+        let launch = agent::launch(&self.place(&name, &kubectl), hub).await?;
+        self.agents.insert(cluster, launch.start_child()?);
+        self.wait_until_connected(cluster).await
+    }
+
+    fn place<'a>(&'a self, name: &'a str, kubectl: &'a Kubectl) -> AgentPlace<'a> {
+        AgentPlace {
+            name,
+            state: self.folder.path(),
+            programs: &self.env.programs,
+            kubectl,
+            namespace: &self.install_namespace,
+            without_pods: false,
+        }
     }
 
     pub async fn wait_until_connected(&self, cluster: usize) -> Result<()> {

@@ -15,6 +15,7 @@ mod engines;
 mod faults;
 mod identity;
 mod images;
+mod installing;
 mod joining;
 mod moments;
 mod pauses;
