@@ -44,6 +44,7 @@ pub mod quoting;
 pub mod reconcile;
 pub mod replace;
 pub mod reserved;
+pub mod rights;
 pub mod rollout;
 #[cfg(test)]
 mod scripts;

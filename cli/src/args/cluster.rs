@@ -42,6 +42,14 @@ Examples:
         /// The cluster.
         name: Name,
     },
+    /// Print the roles that are enough for its agent, by what its targets hold.
+    #[command(after_long_help = "\
+They take the place of the ClusterRole that the agent was installed with. What they do not say by themselves stands in comments, \
+or beside `-o json` on standard error. After a push with another kind or namespace they are to be applied anew.
+
+Examples:
+  bellwether cluster rbac eu-1 | kubectl --context eu-1 apply -f -")]
+    Rbac(RbacArgs),
     /// Set labels (`key=value`) and remove them (`key-`).
     #[command(after_long_help = "Examples:\n  bellwether cluster label eu-1 ring=canary old-")]
     Label {
@@ -78,6 +86,13 @@ Examples:
         /// The cluster.
         name: Name,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(arg = output_of(&["yaml", "json"], "How to print the roles"))]
+pub(crate) struct RbacArgs {
+    /// The cluster.
+    pub(crate) name: Name,
 }
 
 #[derive(Debug, Args)]

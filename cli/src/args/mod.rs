@@ -283,6 +283,7 @@ mod tests {
         cluster list
         cluster show
         cluster apis
+        cluster rbac
         cluster label
         cluster annotate
         cluster revoke

@@ -1,7 +1,7 @@
 //! Clusters: registering them, and what they are and run.
 
 use bellwether_core::api::{
-    ClusterApis, ClusterDocument, ClusterPhase, ClusterTarget, List, RegisterCluster, RegisteredCluster,
+    ClusterApis, ClusterDocument, ClusterPhase, ClusterRights, ClusterTarget, List, RegisterCluster, RegisteredCluster,
 };
 use bellwether_core::labels::Annotations;
 use bellwether_core::{Labels, Name};
@@ -13,7 +13,7 @@ use crate::args::{ClusterCommand, Format, Label, LabelChange, RegisterArgs};
 use crate::client::{Answer, Route};
 use crate::failure::{Exit, Failure};
 use crate::output::table::{Field, Tone, fields, table, verdict};
-use crate::output::{Style, age, note, print, time, word};
+use crate::output::{Style, age, note, print, time, visible_line, word, yaml};
 
 pub(super) async fn run(context: &Context, command: ClusterCommand) -> anyhow::Result<Exit> {
     match command {
@@ -21,6 +21,7 @@ pub(super) async fn run(context: &Context, command: ClusterCommand) -> anyhow::R
         ClusterCommand::List { labels } => list(context, &labels).await,
         ClusterCommand::Show { name } => show(context, &name).await,
         ClusterCommand::Apis { name } => apis(context, &name).await,
+        ClusterCommand::Rbac(arguments) => rbac(context, &arguments.name).await,
         ClusterCommand::Label { name, changes } => label(context, &name, &changes).await,
         ClusterCommand::Annotate { name, changes } => annotate(context, &name, &changes).await,
         ClusterCommand::Revoke { name } => revoke(context, &name).await,
@@ -149,6 +150,25 @@ async fn apis(context: &Context, name: &Name) -> anyhow::Result<Exit> {
         return Err(Failure::new(format!("what {name} serves is not known yet")).into());
     }
     context.output.answer(&answer, |served, _| served.apis.as_deref().unwrap_or_default().join("\n"))?;
+    Ok(Exit::Done)
+}
+
+/// Roles for kubectl, as nothing else is of use.
+async fn rbac(context: &Context, name: &Name) -> anyhow::Result<Exit> {
+    let answer: Answer<ClusterRights> = context.client.fetch(&Route::named("clusters", name).then("rbac")).await?;
+    let ClusterRights { cluster, objects, notes } = answer.document;
+    let notes: Vec<_> = notes.iter().map(|note| visible_line(note)).collect();
+    if context.output.format() == Some(Format::Json) {
+        notes.iter().for_each(|line| note(line));
+        print(&serde_json::to_string_pretty(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?)?;
+        return Ok(Exit::Done);
+    }
+    let head = format!(
+        "What the agent of {cluster} needs by what its targets hold, in the place of what it was installed with."
+    );
+    let comments: String = std::iter::once(head).chain(notes).map(|line| format!("# {line}\n")).collect();
+    let documents = objects.iter().map(yaml::text).collect::<Result<Vec<_>, _>>()?;
+    print(&format!("{comments}{}", documents.join("---\n")))?;
     Ok(Exit::Done)
 }
 

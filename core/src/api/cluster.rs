@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::Metadata;
@@ -67,6 +68,17 @@ pub struct ClusterApis {
     pub facts_told_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apis_told_at: Option<Timestamp>,
+}
+
+/// `GET /api/v1/clusters/{name}/rbac`: what its agent has to be allowed, by what its targets hold, and no more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterRights {
+    pub cluster: Name,
+    /// Roles and their bindings, as Kubernetes has them, in the place of those that the agent is installed with.
+    pub objects: Vec<Value>,
+    /// What they do not say by themselves, in sentences.
+    pub notes: Vec<String>,
 }
 
 /// `GET /api/v1/clusters/{name}/definitions`: which CustomResourceDefinitions it has, as its agent says.

@@ -22,8 +22,8 @@ use uuid::Uuid;
 
 pub use audit::{AuditDocument, AuditEntry, AuditFilter, AuditVerification};
 pub use cluster::{
-    ClusterApis, ClusterDefinition, ClusterDefinitions, ClusterDocument, ClusterPhase, ClusterStatus, ClusterTarget,
-    NamedDefinition, RegisterCluster, RegisteredCluster,
+    ClusterApis, ClusterDefinition, ClusterDefinitions, ClusterDocument, ClusterPhase, ClusterRights, ClusterStatus,
+    ClusterTarget, NamedDefinition, RegisterCluster, RegisteredCluster,
 };
 pub use drift::{ChangedValue, DriftAction, DriftChange, DriftDocument};
 pub use problem::Problem;

@@ -66,6 +66,7 @@ pub use guard::refusal;
 pub use metadata::{ManagedFields, Metadata, OwnerReference};
 pub use owned::LastApplied;
 pub use owner::{Owner, is_ours, owner_hint};
+pub(crate) use removal::is_protected;
 pub use replacement::{Cascade, Replacement};
 pub use step::{Act, Step, label_of};
 pub use targets::{EventOutcome, Targets};

@@ -239,7 +239,7 @@ fn stays_always(key: &ObjectKey, mode: Mode) -> Option<Left> {
 }
 
 /// With these goes what nobody listed: all objects of a kind or of a namespace, or data.
-pub(super) fn is_protected(key: &ObjectKey) -> bool {
+pub(crate) fn is_protected(key: &ObjectKey) -> bool {
     matches!(
         (key.group(), key.kind.as_str()),
         ("apiextensions.k8s.io", "CustomResourceDefinition")

@@ -1,14 +1,16 @@
-//! How agents are installed: by the printed manifest, or by Helm.
+//! How agents are installed: by the printed manifest or by Helm, with all rights or with those that are enough.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use bellwether_e2e::harness::Scene;
+use bellwether_e2e::harness::{PATIENCE, Scene, eventually};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
+
+use crate::config_map;
 
 const DEADLINE: Duration = Duration::from_mins(1);
 
@@ -183,6 +185,91 @@ async fn whatever_is_said_of_a_chart_its_pod_is_restricted_and_its_policy_is_tak
         ensure!(as_applied(scene, &pods.to_string()).await?.len() == 1, "it is refused");
         let mistake = run(scene, &helm, &[&template[..], &["--set", "toleration=a"]].concat()).await;
         ensure!(format!("{mistake:?}").contains("additional properties 'toleration' not allowed"), "{mistake:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// A role that the agent may not give away but by name, what hands it out, and what runs.
+fn files(greeting: &str, verbs: &str) -> Vec<(&'static str, String)> {
+    let rbac = "apiVersion: rbac.authorization.k8s.io/v1\n";
+    vec![
+        ("shop/greeting.yaml", config_map("greeting", "text", greeting)),
+        ("shop/role.yaml", format!("{rbac}kind: Role\nmetadata: {{name: reader}}\nrules: [{{apiGroups: [''], resources: [pods], verbs: [{verbs}]}}]\n")),
+        ("shop/own.yaml", format!("{rbac}kind: RoleBinding\nmetadata: {{name: own}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}}\n")),
+        ("shop/view.yaml", format!("{rbac}kind: RoleBinding\nmetadata: {{name: view}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: view}}\n")),
+        ("shop/web.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  replicas: 1\n  selector: {matchLabels: {app: web}}\n  \
+                           template:\n    metadata: {labels: {app: web}}\n    spec: {containers: [{name: web, image: registry.example.org/web:1}]}\n".to_owned()),
+    ]
+}
+
+/// Kills the agent of the first cluster, gives its ServiceAccount what `cluster rbac` prints and nothing else, and starts it again.
+async fn narrow(scene: &mut Scene, hub: &str) -> Result<()> {
+    scene.agent(1)?.kill9().await?;
+    let roles = scene.cli(&["cluster", "rbac", "c1"]).await?.ended_with(0)?.stdout;
+    ensure!(roles.contains("`escalate`, `bind`"), "it is not said:\n{roles}");
+    let file = scene.folder.path().join("rbac.yaml");
+    std::fs::write(&file, &roles)?;
+    scene.kubectl(1, &["apply", "-f", &file.display().to_string()]).await?;
+    scene.start_installed_agent(1, hub).await
+}
+
+#[tokio::test]
+async fn an_agent_with_the_rights_that_its_targets_need_and_no_others_applies_prunes_and_heals_them() -> Result<()> {
+    Scene::run(&[], async |scene| {
+        scene.create_namespace(1, &scene.namespace).await?;
+        let registered = scene.register(1).await?;
+        let agent = scene.start_agent(1, &registered).await?;
+        scene.agents.insert(1, agent);
+        scene.wait_until_connected(1).await?;
+        let pushed = async |scene: &Scene, files: &[(&str, String)]| {
+            let files: Vec<_> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+            scene.push(&files).await
+        };
+        let extra = ("shop/extra.yaml", config_map("extra", "text", "soon gone"));
+        let commit = pushed(scene, &[files("hello", "get"), vec![extra]].concat()).await?;
+        scene.add_repo().await?;
+        scene.apply_target("shop", "").await?.ended_with(0)?;
+        scene.wait_until_healthy(&commit).await?;
+
+        narrow(scene, &registered.hub).await?;
+
+        let who = format!("--as=system:serviceaccount:{}:bellwether-agent", scene.install_namespace);
+        for (verb, what, namespace) in [
+            ("create", "configmaps", "default"),
+            ("get", "secrets", "kube-system"),
+            ("create", "secrets", &scene.namespace),
+            ("escalate", "roles", &scene.namespace),
+            ("escalate", "clusterroles", "default"),
+            ("bind", "clusterroles/cluster-admin", &scene.namespace),
+            ("create", "namespaces", "default"),
+        ] {
+            let asked = scene.kubectl(1, &["auth", "can-i", verb, what, "-n", namespace, &who]).await;
+            ensure!(asked.is_err(), "it may {verb} {what} in {namespace}: {asked:?}");
+        }
+        scene.tree.remove("shop/extra.yaml")?;
+        let commit = pushed(scene, &files("good morning", "get, list")).await?;
+        scene.wait_until_healthy(&commit).await?;
+        scene.wait_for_value(1, "greeting", "text", "good morning").await?;
+        eventually(PATIENCE, "what left Git is gone", async || {
+            let left =
+                scene.kubectl(1, &["get", "configmap", "extra", "-n", &scene.namespace, "--ignore-not-found"]).await?;
+            ensure!(left.is_empty(), "{left}");
+            Ok(())
+        })
+        .await?;
+        scene.kubectl(1, &["delete", "configmap", "greeting", "-n", &scene.namespace]).await?;
+        scene.kubectl(1, &["scale", "deployment", "web", "--replicas=3", "-n", &scene.namespace]).await?;
+        scene.wait_for_value(1, "greeting", "text", "good morning").await?;
+        eventually(PATIENCE, "one is enough again", async || {
+            let path = "jsonpath={.spec.replicas}";
+            let replicas = scene.kubectl(1, &["get", "deployment", "web", "-n", &scene.namespace, "-o", path]).await?;
+            ensure!(replicas == "1", "{replicas}");
+            Ok(())
+        })
+        .await?;
+        let log = scene.agent(1)?.log();
+        ensure!(!log.to_lowercase().contains("forbidden"), "it lacks a right:\n{log}");
         Ok(())
     })
     .await

@@ -62,6 +62,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         .route("/clusters/{name}", read(get(clusters::show)).merge(change(delete(clusters::delete))))
         .route("/clusters/{name}/targets", read(get(clusters::list_targets)))
         .route("/clusters/{name}/apis", read(get(clusters::list_apis)))
+        .route("/clusters/{name}/rbac", read(get(clusters::rights)))
         .route("/clusters/{name}/definitions", read(get(clusters::list_definitions)))
         .route("/clusters/{name}/definitions/{definition}", read(get(clusters::show_definition)))
         .route("/clusters/{name}/labels", change(put(clusters::label)))

@@ -127,6 +127,7 @@ async fn every_route_answers_as_it_did(pool: Pool) {
     say.ask("PUT", "/clusters/berlin/annotations", r#"{"contact":"Ann"}"#).await;
     say.ask("PUT", "/clusters/berlin/annotations?version=1", r#"{"contact":"Ben"}"#).await;
     say.ask("GET", "/clusters/berlin/apis", "").await;
+    say.ask("GET", "/clusters/berlin/rbac", "").await;
     say.ask("GET", "/clusters/none/apis", "").await;
     say.ask("GET", "/clusters/berlin/definitions", "").await;
     say.ask("GET", "/clusters/berlin/definitions/a", "").await;

@@ -23,6 +23,7 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("DELETE", "/clusters/a"),
     ("GET", "/clusters/a/targets"),
     ("GET", "/clusters/a/apis"),
+    ("GET", "/clusters/a/rbac"),
     ("GET", "/clusters/a/definitions"),
     ("GET", "/clusters/a/definitions/a"),
     ("PUT", "/clusters/a/labels"),

@@ -9,6 +9,7 @@ mod list;
 mod reenroll;
 mod register;
 mod revoke;
+mod rights;
 mod show;
 mod targets;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub(in crate::http) use list::list;
 pub(in crate::http) use reenroll::reenroll;
 pub(in crate::http) use register::register;
 pub(in crate::http) use revoke::revoke;
+pub(in crate::http) use rights::rights;
 pub(in crate::http) use show::show;
 pub(in crate::http) use targets::list as list_targets;
 

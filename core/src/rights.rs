@@ -1,0 +1,370 @@
+//! Which rights the agent of a cluster needs for what the cluster's targets hold, and no more: from objects to roles.
+//!
+//! What an agent asks an API server for stands in its Kubernetes client. It watches each kind in all namespaces, by one
+//! label, so `list` and `watch` are for the whole cluster; it reads and writes where the objects are. `update` is for its own
+//! Secrets alone: all else is applied.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use crate::ObjectKey;
+use crate::object::is_built_in_group;
+use crate::reconcile::is_protected;
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+const AUTOSCALING: &str = "autoscaling";
+/// The agent's ServiceAccount, its own Role and the binding of that, as its manifest has them.
+const AGENT: &str = "bellwether-agent";
+
+/// Plurals of resources by their groups.
+type Resources = BTreeMap<String, BTreeSet<String>>;
+
+/// What targets hold, as far as rights follow from it.
+#[derive(Debug, Default)]
+pub struct Holdings {
+    keys: BTreeSet<ObjectKey>,
+    /// By group and kind: plural, and whether it has namespaces.
+    defined: BTreeMap<(String, String), (String, bool)>,
+    bound: BTreeSet<Bound>,
+}
+
+/// A role that a binding refers to.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Bound {
+    /// Of the binding.
+    namespace: Option<String>,
+    resource: &'static str,
+    name: String,
+}
+
+/// Roles and their bindings, as Kubernetes has them, and what they do not say by themselves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rights {
+    pub objects: Vec<Value>,
+    pub notes: Vec<String>,
+}
+
+impl Holdings {
+    pub fn add(&mut self, key: &ObjectKey) {
+        self.keys.insert(key.clone());
+    }
+
+    /// Whether more follows from the object than from its key.
+    pub fn is_read(key: &ObjectKey) -> bool {
+        matches!(
+            (key.group(), key.kind.as_str()),
+            (RBAC, "RoleBinding" | "ClusterRoleBinding") | ("apiextensions.k8s.io", "CustomResourceDefinition")
+        )
+    }
+
+    /// A binding, or a definition: of the targets or of the cluster. Others say nothing.
+    pub fn read(&mut self, object: &Value) {
+        let Some(key) = ObjectKey::of(object).filter(Self::is_read) else { return };
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        if key.group() == RBAC {
+            let resource = if text("/roleRef/kind").as_deref() == Some("Role") { "roles" } else { "clusterroles" };
+            self.bound.extend(text("/roleRef/name").map(|name| Bound { namespace: key.namespace, resource, name }));
+        } else if let (Some(group), Some(kind), Some(plural)) =
+            (text("/spec/group"), text("/spec/names/kind"), text("/spec/names/plural"))
+        {
+            let is_namespaced = text("/spec/scope").as_deref() != Some("Cluster");
+            self.defined.insert((group, kind), (plural, is_namespaced));
+        }
+    }
+
+    /// Groups of which some kind is not known by a definition yet.
+    pub fn groups_undefined(&self) -> BTreeSet<&str> {
+        self.keys.iter().filter(|key| self.is_guessed(key)).map(ObjectKey::group).collect()
+    }
+
+    /// For the agent that is installed in this namespace.
+    pub fn rights(&self, namespace: &str) -> Rights {
+        let mut everywhere = Resources::new();
+        let mut places: BTreeMap<Option<&str>, Handled> = BTreeMap::new();
+        for key in &self.keys {
+            let (plural, place) = self.placed(key);
+            let handled = places.entry(place).or_default();
+            let deleted = (!is_protected(key)).then_some(&mut handled.deleted);
+            for resources in [&mut everywhere, &mut handled.applied].into_iter().chain(deleted) {
+                resources.entry(key.group().to_owned()).or_default().insert(plural.clone());
+            }
+        }
+        let of_cluster = format!("{AGENT}-{namespace}");
+        let mut rules = of_agent();
+        rules.extend(rules_of(&everywhere, &["list", "watch"]));
+        rules.extend(places.remove(&None).iter().flat_map(Handled::rules));
+        rules.extend(self.escalation(None));
+        let mut objects = pair("Cluster", (&of_cluster, None), namespace, &rules).to_vec();
+        objects.extend(pair("", (AGENT, Some(namespace)), namespace, &of_journal()));
+        for (place, handled) in places.iter().filter_map(|(place, handled)| Some(((*place)?, handled))) {
+            let mut rules = handled.rules();
+            rules.extend(self.neighbours(place));
+            rules.extend(self.escalation(Some(place)));
+            objects.extend(pair("", (&of_cluster, Some(place)), namespace, &rules));
+        }
+        Rights { objects, notes: self.notes(&everywhere, places.keys().flatten().copied()) }
+    }
+
+    /// The plural of its kind, and the namespace that it is in.
+    fn placed<'a>(&'a self, key: &'a ObjectKey) -> (String, Option<&'a str>) {
+        let defined = self.defined.get(&(key.group().to_owned(), key.kind.clone()));
+        let (plural, is_namespaced) = defined.cloned().unwrap_or_else(|| (guessed_plural(&key.kind), true));
+        (plural, key.namespace.as_deref().filter(|_| is_namespaced))
+    }
+
+    fn is_guessed(&self, key: &ObjectKey) -> bool {
+        !is_built_in_group(key.group()) && !self.defined.contains_key(&(key.group().to_owned(), key.kind.clone()))
+    }
+
+    /// Nobody gives rights that he lacks, by making a role or by binding one, unless he may do just that; these roles by name.
+    fn escalation(&self, place: Option<&str>) -> Vec<Value> {
+        let (kind, made) = if place.is_some() { ("Role", "roles") } else { ("ClusterRole", "clusterroles") };
+        let names = |resource: &str| {
+            let there = self.bound.iter().filter(move |it| it.namespace.as_deref() == place && it.resource == resource);
+            there.map(|bound| bound.name.clone()).collect::<BTreeSet<_>>()
+        };
+        let of_kind = self.keys.iter().filter(|key| key.group() == RBAC && key.kind == kind);
+        let roles = of_kind.filter(|key| key.namespace.as_deref() == place).map(|key| key.name.clone()).collect();
+        let rules = [
+            (made, "escalate", roles),
+            ("clusterroles", "bind", names("clusterroles")),
+            ("roles", "bind", names("roles")),
+        ];
+        let named = rules.into_iter().filter(|(.., names)| !names.is_empty());
+        named
+            .map(|(resource, verb, names): (_, _, BTreeSet<String>)| {
+                json!({"apiGroups": [RBAC], "resources": [resource], "resourceNames": names, "verbs": [verb]})
+            })
+            .collect()
+    }
+
+    /// What the agent asks about beside the objects: whether an autoscaler has set the replicas of one, and whether the Pods
+    /// of a Job that is to be made anew have begun.
+    fn neighbours(&self, place: &str) -> Vec<Value> {
+        let there = || self.keys.iter().filter(|key| key.namespace.as_deref() == Some(place));
+        let scales = |key: &ObjectKey| {
+            key.group() == "apps" || key.kind == "ReplicationController" || !is_built_in_group(key.group())
+        };
+        let mut rules = Vec::new();
+        if there().any(scales) {
+            rules.push(rule(AUTOSCALING, ["horizontalpodautoscalers"], &["list"]));
+        }
+        if there().any(|key| (key.group(), key.kind.as_str()) == ("batch", "Job")) {
+            rules.push(rule("", ["pods"], &["list"]));
+        }
+        rules
+    }
+
+    fn notes<'a>(&self, everywhere: &Resources, places: impl Iterator<Item = &'a str>) -> Vec<String> {
+        let mut notes = Vec::new();
+        if everywhere.get("").is_some_and(|core| core.contains("secrets")) {
+            let note = "The targets hold Secrets. A watch has no right of its own for one label, so whoever may `list` them, as the \
+                        agent has to, may read every Secret of the cluster.";
+            notes.push(note.to_owned());
+        }
+        if !self.bound.is_empty() || self.keys.iter().any(|key| key.group() == RBAC && key.kind.ends_with("Role")) {
+            let note = "The targets hold roles, or bind some: the agent may give by these, which are named, whatever rights Git says \
+                        (`escalate`, `bind`). Whoever may push there, or holds the hub, has them.";
+            notes.push(note.to_owned());
+        }
+        let guessed: BTreeSet<_> = self.keys.iter().filter(|key| self.is_guessed(key)).collect();
+        let guessed: BTreeSet<_> =
+            guessed.into_iter().map(|key| format!("{}.{}", guessed_plural(&key.kind), key.group())).collect();
+        if !guessed.is_empty() {
+            let names = guessed.into_iter().collect::<Vec<_>>().join(", ");
+            notes.push(format!(
+                "No definition of these is known, so their names are guessed, and that they have namespaces: {names}."
+            ));
+        }
+        let made: BTreeSet<_> =
+            self.keys.iter().filter(|key| key.api_version == "v1" && key.kind == "Namespace").collect();
+        let made = places.filter(|place| made.iter().any(|key| key.name == *place)).collect::<Vec<_>>().join(", ");
+        if !made.is_empty() {
+            notes.push(format!(
+                "The targets make these namespaces: where one is not there yet, apply this again once it is: {made}."
+            ));
+        }
+        notes
+    }
+}
+
+/// What is in one place.
+#[derive(Debug, Default)]
+struct Handled {
+    applied: Resources,
+    /// What no agent ever deletes is not among them.
+    deleted: Resources,
+}
+
+impl Handled {
+    fn rules(&self) -> Vec<Value> {
+        let applied = rules_of(&self.applied, &["get", "create", "patch"]);
+        applied.into_iter().chain(rules_of(&self.deleted, &["delete"])).collect()
+    }
+}
+
+/// What an agent reads whatever its targets hold: which cluster it is in, what is defined there, and whether a kind that is
+/// not listed may come back.
+fn of_agent() -> Vec<Value> {
+    vec![
+        json!({"apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system"], "verbs": ["get"]}),
+        rule("apiextensions.k8s.io", ["customresourcedefinitions"], &["get", "list", "watch"]),
+        rule("apiregistration.k8s.io", ["apiservices"], &["list"]),
+    ]
+}
+
+/// Its own Secrets: its key and certificate, and its journal.
+fn of_journal() -> Vec<Value> {
+    vec![rule("", ["secrets"], &["get", "list", "create", "update", "patch", "delete"])]
+}
+
+fn rules_of(resources: &Resources, verbs: &[&str]) -> Vec<Value> {
+    resources.iter().map(|(group, plurals)| rule(group, plurals, verbs)).collect()
+}
+
+fn rule<S: serde::Serialize>(group: &str, plurals: impl IntoIterator<Item = S>, verbs: &[&str]) -> Value {
+    let plurals: Vec<_> = plurals.into_iter().collect();
+    json!({"apiGroups": [group], "resources": plurals, "verbs": verbs})
+}
+
+/// A role, and its binding to the agent of that namespace.
+fn pair(scope: &str, (name, place): (&str, Option<&str>), agent: &str, rules: &[Value]) -> [Value; 2] {
+    let mut metadata = json!({"name": name, "labels": {"app.kubernetes.io/name": AGENT}});
+    if let Some(place) = place {
+        metadata["namespace"] = place.into();
+    }
+    let (api_version, role) = (format!("{RBAC}/v1"), format!("{scope}Role"));
+    [
+        json!({"apiVersion": api_version, "kind": role, "metadata": metadata, "rules": rules}),
+        json!({"apiVersion": api_version, "kind": format!("{role}Binding"), "metadata": metadata,
+            "roleRef": {"apiGroup": RBAC, "kind": role, "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": AGENT, "namespace": agent}]}),
+    ]
+}
+
+/// As Kubernetes names the resources of its own kinds, and most others do.
+fn guessed_plural(kind: &str) -> String {
+    let singular = kind.to_ascii_lowercase();
+    match singular.strip_suffix('y').filter(|stem| !stem.ends_with(['a', 'e', 'i', 'o', 'u'])) {
+        Some(stem) => format!("{stem}ies"),
+        None if singular == "endpoints" => singular,
+        None if singular.ends_with(['s', 'x']) || singular.ends_with("ch") => format!("{singular}es"),
+        None => format!("{singular}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const APPLYING: [&str; 3] = ["get", "create", "patch"];
+
+    fn key(api_version: &str, kind: &str, namespace: Option<&str>, name: &str) -> ObjectKey {
+        let namespace = namespace.map(str::to_owned);
+        ObjectKey { api_version: api_version.to_owned(), kind: kind.to_owned(), namespace, name: name.to_owned() }
+    }
+
+    fn holdings(keys: &[ObjectKey]) -> Holdings {
+        let mut holdings = Holdings::default();
+        keys.iter().for_each(|key| holdings.add(key));
+        holdings
+    }
+
+    /// Rules of the role of this kind, name and namespace.
+    fn rules<'a>(rights: &'a Rights, kind: &str, namespace: Option<&str>) -> Vec<&'a Value> {
+        let is_it = |object: &&Value| object["kind"] == kind && object["metadata"]["namespace"].as_str() == namespace;
+        let role = rights.objects.iter().find(is_it).expect("such a role");
+        role["rules"].as_array().expect("rules").iter().collect()
+    }
+
+    #[test]
+    fn what_is_handled_in_a_namespace_is_watched_everywhere_and_written_there_alone() {
+        let held = holdings(&[
+            key("v1", "ConfigMap", Some("shop"), "a"),
+            key("apps/v1", "Deployment", Some("shop"), "a"),
+            key("v1", "ConfigMap", Some("other"), "a"),
+            key("v1", "Namespace", None, "shop"),
+        ]);
+
+        let rights = held.rights("agents");
+
+        let of_cluster = rules(&rights, "ClusterRole", None);
+        assert!(of_cluster.contains(&&rule("", ["configmaps", "namespaces"], &["list", "watch"])), "{of_cluster:#?}");
+        assert!(
+            of_cluster.contains(&&rule("", ["namespaces"], &APPLYING)),
+            "no namespace is ever deleted: {of_cluster:#?}"
+        );
+        let writes = |rule: &&&Value| rule["verbs"].as_array().is_some_and(|verbs| verbs.contains(&json!("patch")));
+        assert_eq!(of_cluster.iter().filter(writes).count(), 1, "{of_cluster:#?}");
+        let of_shop = rules(&rights, "Role", Some("shop"));
+        let scaled = rule(AUTOSCALING, ["horizontalpodautoscalers"], &["list"]);
+        let maps = [rule("", ["configmaps"], &APPLYING), rule("", ["configmaps"], &["delete"])];
+        let deployments = [rule("apps", ["deployments"], &APPLYING), rule("apps", ["deployments"], &["delete"])];
+        assert_eq!(of_shop, [&maps[0], &deployments[0], &maps[1], &deployments[1], &scaled]);
+        assert_eq!(rules(&rights, "Role", Some("other")), [&maps[0], &maps[1]]);
+        assert_eq!(rules(&rights, "Role", Some("agents")), of_journal().iter().collect::<Vec<_>>());
+        assert_eq!(rights.notes.len(), 1, "{:?}", rights.notes);
+        assert!(rights.notes[0].ends_with(": shop."), "{:?}", rights.notes);
+    }
+
+    #[test]
+    fn nothing_is_given_to_an_agent_without_targets_but_its_own() {
+        let rights = Holdings::default().rights("agents");
+
+        assert_eq!(rules(&rights, "ClusterRole", None), of_agent().iter().collect::<Vec<_>>());
+        assert_eq!((rights.objects.len(), rights.notes.len()), (4, 0));
+        let words = serde_json::to_string(&rights.objects).expect("JSON");
+        assert!(!words.contains("escalate") && !words.contains("\"bind\"") && !words.contains('*'), "{words}");
+    }
+
+    #[test]
+    fn roles_are_made_and_bound_by_name_and_it_is_said() {
+        let mut held = holdings(&[
+            key("rbac.authorization.k8s.io/v1", "ClusterRole", None, "reader"),
+            key("rbac.authorization.k8s.io/v1", "RoleBinding", Some("shop"), "a"),
+        ]);
+        held.read(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "a", "namespace": "shop"}, "roleRef": {"kind": "ClusterRole", "name": "view"}}));
+
+        let rights = held.rights("agents");
+
+        let named = |resource: &str, name: &str, verb: &str| json!({"apiGroups": [RBAC], "resources": [resource], "resourceNames": [name], "verbs": [verb]});
+        assert!(rules(&rights, "ClusterRole", None).contains(&&named("clusterroles", "reader", "escalate")));
+        assert!(rules(&rights, "Role", Some("shop")).contains(&&named("clusterroles", "view", "bind")));
+        let words = serde_json::to_string(&rights.objects).expect("JSON");
+        assert_eq!((words.matches("escalate").count(), words.matches("\"bind\"").count()), (1, 1));
+        assert!(rights.notes.iter().any(|note| note.contains("`escalate`, `bind`")), "{:?}", rights.notes);
+    }
+
+    #[test]
+    fn a_definition_says_the_name_of_a_resource_and_where_it_is_and_without_one_that_is_guessed_and_told() {
+        let mut held = holdings(&[
+            key("a.example.org/v1", "Mouse", Some("shop"), "a"),
+            key("b.example.org/v1", "Gateway", Some("shop"), "b"),
+        ]);
+        assert_eq!(held.groups_undefined(), ["a.example.org", "b.example.org"].into());
+        held.read(&json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "mice.a.example.org"},
+            "spec": {"group": "a.example.org", "scope": "Cluster", "names": {"kind": "Mouse", "plural": "mice"}}}));
+
+        let rights = held.rights("agents");
+
+        assert!(rules(&rights, "ClusterRole", None).contains(&&rule("a.example.org", ["mice"], &APPLYING)));
+        assert!(rules(&rights, "Role", Some("shop")).contains(&&rule("b.example.org", ["gateways"], &APPLYING)));
+        assert_eq!(held.groups_undefined(), ["b.example.org"].into());
+        assert!(rights.notes[0].ends_with(": gateways.b.example.org."), "{:?}", rights.notes);
+    }
+
+    #[test]
+    fn the_names_of_resources_are_those_of_kubernetes() {
+        let table = [
+            ("Ingress", "ingresses"),
+            ("NetworkPolicy", "networkpolicies"),
+            ("Endpoints", "endpoints"),
+            ("StorageClass", "storageclasses"),
+        ];
+        for (kind, plural) in table {
+            assert_eq!(guessed_plural(kind), plural);
+        }
+    }
+}
