@@ -40,6 +40,7 @@ pub mod hooks;
 pub mod journal;
 pub mod keep;
 mod likeness;
+pub mod plan;
 pub mod quoting;
 pub mod reconcile;
 pub mod replace;

@@ -8,6 +8,7 @@
 mod audit;
 mod cluster;
 mod drift;
+mod plan;
 mod problem;
 mod repo;
 mod rollout;
@@ -26,6 +27,10 @@ pub use cluster::{
     ClusterTarget, NamedDefinition, RegisterCluster, RegisteredCluster,
 };
 pub use drift::{ChangedValue, DriftAction, DriftChange, DriftDocument};
+pub use plan::{
+    AskPlan, HookTime, ObjectChange, PlanBase, PlanCounts, PlanDocument, PlanField, PlanGroup, PlanHead, PlanObject,
+    PlanWave, Unplanned,
+};
 pub use problem::Problem;
 pub use repo::{
     AcceptHead, CreatedRepo, MadeCredential, RepoCredential, RepoDocument, RepoHead, RepoStatus, WebhookAnswer,

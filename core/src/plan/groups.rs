@@ -1,0 +1,153 @@
+//! The same change in many clusters, told once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::api::{PlanGroup, PlanObject};
+use crate::{Digest, Name};
+
+use super::counts;
+
+/// Each is a change of its own; who has more of them looks at some clusters.
+const GROUPS_MAX: usize = 50;
+
+/// Of one group; further ones are counted.
+const OBJECTS_MAX: usize = 200;
+
+/// Of all that is told of fields: what a browser and a terminal still show.
+const FIELDS_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// What changes in one cluster.
+#[derive(Debug, Clone)]
+pub struct ClusterChange {
+    pub cluster: Name,
+    /// It is assigned nothing of the target yet.
+    pub first_install: bool,
+    /// In the order of their keys.
+    pub objects: Arc<[PlanObject]>,
+    pub unchanged: usize,
+}
+
+/// Clusters for which the same is told together: those with most clusters first, and last those for which nothing changes.
+pub fn group(changes: Vec<ClusterChange>) -> Vec<PlanGroup> {
+    // Many clusters share one list.
+    let mut digests: BTreeMap<*const PlanObject, Digest> = BTreeMap::new();
+    let mut groups: BTreeMap<(bool, Digest), PlanGroup> = BTreeMap::new();
+    let mut kept = Vec::new();
+    for change in changes {
+        let told = || Digest::of(&serde_json::to_vec(&*change.objects).expect("a plan is JSON"));
+        let digest = if change.objects.is_empty() {
+            Digest::of(b"")
+        } else {
+            *digests.entry(change.objects.as_ptr()).or_insert_with(told)
+        };
+        let found = groups.entry((change.first_install, digest)).or_insert_with(|| PlanGroup {
+            clusters: Vec::new(),
+            first_install: change.first_install,
+            counts: counts(&*change.objects, change.unchanged),
+            objects: change.objects.to_vec(),
+            more_objects: 0,
+        });
+        found.counts.unchanged = found.counts.unchanged.filter(|count| *count == change.unchanged);
+        found.clusters.push(change.cluster);
+        // Its place in memory is no other list's as long as it is there.
+        kept.push(change.objects);
+    }
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.iter_mut().for_each(|group| group.clusters.sort());
+    groups.sort_by(|one, other| {
+        let place = |group: &PlanGroup| (!group.counts.is_any(), std::cmp::Reverse(group.clusters.len()));
+        place(one).cmp(&place(other)).then_with(|| one.clusters.cmp(&other.clusters))
+    });
+    groups
+}
+
+/// As much of them as is told, and how many groups are left out. Objects are named also where their fields are not told.
+pub fn cut(mut groups: Vec<PlanGroup>) -> (Vec<PlanGroup>, usize) {
+    let more = groups.len().saturating_sub(GROUPS_MAX);
+    groups.truncate(GROUPS_MAX);
+    let mut left = FIELDS_BYTES_MAX;
+    for group in &mut groups {
+        group.more_objects = group.objects.len().saturating_sub(OBJECTS_MAX);
+        group.objects.truncate(OBJECTS_MAX);
+        for object in &mut group.objects {
+            let bytes = serde_json::to_vec(&object.fields).map_or(0, |bytes| bytes.len());
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => object.more_fields += std::mem::take(&mut object.fields).len(),
+            }
+        }
+    }
+    (groups, more)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ObjectKey;
+    use crate::api::{ObjectChange, PlanField};
+
+    fn object(name: &str, value: &str) -> PlanObject {
+        let key =
+            ObjectKey { api_version: "v1".into(), kind: "ConfigMap".into(), namespace: None, name: name.to_owned() };
+        let pointer = "/data/a".to_owned();
+        let field =
+            PlanField { pointer, before: None, after: Some(json!(value)), line: None, hidden: false, cut: false };
+        PlanObject {
+            key,
+            change: ObjectChange::Changed,
+            from_namespace: None,
+            fields: vec![field],
+            more_fields: 0,
+            restarts: false,
+            hook: None,
+            note: None,
+        }
+    }
+
+    fn change(cluster: &str, objects: Vec<PlanObject>, unchanged: usize) -> ClusterChange {
+        let cluster = cluster.parse().expect("a name");
+        ClusterChange { cluster, first_install: false, objects: objects.into(), unchanged }
+    }
+
+    #[test]
+    fn clusters_with_the_same_change_are_told_together_and_those_without_one_last() {
+        let changes = vec![
+            change("a", Vec::new(), 3),
+            change("b", vec![object("x", "1")], 2),
+            change("c", vec![object("x", "2")], 2),
+            change("d", vec![object("x", "1")], 1),
+            change("e", Vec::new(), 3),
+        ];
+
+        let groups = group(changes);
+
+        let told: Vec<_> = groups
+            .iter()
+            .map(|group| (group.clusters.iter().map(Name::as_str).collect::<Vec<_>>(), group.counts.changed))
+            .collect();
+        assert_eq!(told, [(vec!["b", "d"], 1), (vec!["c"], 1), (vec!["a", "e"], 0)]);
+        let unchanged: Vec<_> = groups.iter().map(|group| group.counts.unchanged).collect();
+        assert_eq!(unchanged, [None, Some(2), Some(3)], "nothing is said of a number that is not theirs");
+    }
+
+    #[test]
+    fn what_is_too_much_is_left_out_and_counted() {
+        let many = |from: usize, count: usize, bytes: usize| {
+            (from..from + count).map(|at| object(&format!("x{at}"), &"y".repeat(bytes))).collect::<Vec<_>>()
+        };
+        let mut changes = vec![change("a-many", many(0, 300, 10), 0)];
+        changes.extend((0..60).map(|at| change(&format!("c{at:02}"), many(at, 100, 1_000), 0)));
+
+        let (groups, more) = cut(group(changes));
+
+        assert_eq!((groups.len(), more), (50, 11));
+        assert_eq!((groups[0].objects.len(), groups[0].more_objects), (200, 100));
+        let bytes = serde_json::to_vec(&groups).expect("JSON").len();
+        assert!(bytes < 8 * 1024 * 1024, "{bytes}");
+        let last = &groups[49].objects[99];
+        assert_eq!((last.fields.len(), last.more_fields), (0, 1), "it is named all the same");
+    }
+}

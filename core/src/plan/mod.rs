@@ -1,0 +1,294 @@
+//! What would change where: of two manifests what becomes of each object, and for which clusters it is the same.
+//!
+//! Reads what a cluster is assigned and what a head gives it. Says no more than follows from these: what a cluster holds
+//! besides is for its agent to say. It must never tell what a Secret holds, nor a digest of that.
+
+mod fields;
+mod groups;
+mod hidden;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+pub use groups::{ClusterChange, cut, group};
+pub use hidden::{HIDDEN, Hidden};
+
+use crate::api::{HookTime, ObjectChange, PlanCounts, PlanObject};
+use crate::apply::{APPLY_ANNOTATION, ONCE, Phase, phase_of};
+use crate::bundle::{Entry, Manifest};
+use crate::rollout::{Replaced, left_behind, prunable};
+use crate::session::Prune;
+use crate::{Digest, ObjectKey, keep};
+
+/// What becomes of one object of a cluster, by the digests of what it is before and after.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Step {
+    pub key: ObjectKey,
+    pub change: ObjectChange,
+    /// Of one that moves: where it is.
+    pub from: Option<ObjectKey>,
+    /// `None`: it is not of what the cluster is assigned.
+    pub before: Option<Digest>,
+    pub after: Option<Digest>,
+}
+
+/// In the order of the keys, and how many objects stay as they are. `replaced` is what the cluster is assigned; `None`:
+/// nothing of the target.
+pub fn steps(replaced: Option<&Replaced<'_>>, head: &Manifest) -> (Vec<Step>, usize) {
+    let base = replaced.map(|replaced| replaced.manifest.entries()).unwrap_or_default();
+    let known: BTreeMap<_, _> = base.iter().map(|entry| (entry.key.identity(), entry)).collect();
+    let (mut steps, mut unchanged) = (Vec::new(), 0);
+    for entry in head.entries() {
+        let before = known.get(&entry.key.identity()).map(|before| before.digest);
+        if before == Some(entry.digest) {
+            unchanged += 1;
+            continue;
+        }
+        let change = if before.is_some() { ObjectChange::Changed } else { ObjectChange::Created };
+        steps.push(Step { key: entry.key.clone(), change, from: None, before, after: Some(entry.digest) });
+    }
+    let gone = replaced.map(|replaced| prunable(replaced, &left_behind(replaced.manifest, head), head));
+    for key in gone.unwrap_or_default() {
+        let before = known.get(&key.identity()).map(|before| before.digest);
+        match moved_to(&key, before, base, &mut steps) {
+            Some(step) => (step.change, step.before, step.from) = (ObjectChange::Moved, before, Some(key)),
+            None => steps.push(Step { key, change: ObjectChange::Pruned, from: None, before, after: None }),
+        }
+    }
+    steps.sort_by(|one, other| one.key.cmp(&other.key));
+    (steps, unchanged)
+}
+
+/// The one new object of that kind and name, where that is the only one that goes: both are in another namespace.
+fn moved_to<'s>(
+    gone: &ObjectKey,
+    before: Option<Digest>,
+    base: &[Entry],
+    steps: &'s mut [Step],
+) -> Option<&'s mut Step> {
+    before?;
+    let is_like = |key: &ObjectKey| (key.group(), &key.kind, &key.name) == (gone.group(), &gone.kind, &gone.name);
+    if base.iter().filter(|entry| is_like(&entry.key)).count() > 1 {
+        return None;
+    }
+    let mut new = steps.iter_mut().filter(|step| is_like(&step.key));
+    let one = new.next().filter(|step| step.change == ObjectChange::Created)?;
+    new.next().is_none().then_some(one)
+}
+
+/// How many of them do what.
+pub fn counts<'a>(objects: impl IntoIterator<Item = &'a PlanObject>, unchanged: usize) -> PlanCounts {
+    let mut counts = PlanCounts { unchanged: Some(unchanged), ..PlanCounts::default() };
+    for object in objects {
+        *match object.change {
+            ObjectChange::Created => &mut counts.created,
+            ObjectChange::Changed => &mut counts.changed,
+            ObjectChange::Moved => &mut counts.moved,
+            ObjectChange::Pruned => &mut counts.pruned,
+            ObjectChange::Left => &mut counts.left,
+        } += 1;
+    }
+    counts
+}
+
+/// Whether something could not be read that is to be compared.
+const NOT_READ: &str = "what it was or is to be could not be read, so its fields are not compared";
+
+/// A step as it is told. The bodies are those of its digests; `None` of one that there is: it could not be read.
+pub fn object(
+    step: &Step,
+    (before, after): (Option<&Value>, Option<&Value>),
+    prune: Prune,
+    hidden: &Hidden,
+) -> PlanObject {
+    let mut object = PlanObject {
+        key: step.key.clone(),
+        change: step.change,
+        from_namespace: step.from.as_ref().map(|from| from.namespace.clone().unwrap_or_default()),
+        fields: Vec::new(),
+        more_fields: 0,
+        restarts: false,
+        hook: None,
+        note: None,
+    };
+    if (step.before.is_some() && before.is_none()) || (step.after.is_some() && after.is_none()) {
+        object.note = Some(NOT_READ.to_owned());
+        return object;
+    }
+    match step.change {
+        ObjectChange::Pruned => {
+            (object.change, object.note) = stays(step, before, prune);
+            return object;
+        }
+        ObjectChange::Moved if stays(step, before, prune).0 == ObjectChange::Left => {
+            object.note = Some("the one in the namespace before stays there".to_owned());
+        }
+        _ => {}
+    }
+    if is_once(after) {
+        if step.change == ObjectChange::Changed {
+            object.change = ObjectChange::Left;
+        }
+        object.note = Some("applied once: what is there already stays as it is".to_owned());
+    }
+    let mut found = fields::between((before, after));
+    if step.change == ObjectChange::Moved {
+        found.retain(|(pointer, _)| pointer != "/metadata/namespace");
+    }
+    object.restarts = step.change == ObjectChange::Changed && fields::restarts(&step.key, after, &found);
+    (object.fields, object.more_fields) = fields::told(&step.key, found, hidden);
+    object.hook = after.and_then(phase_of).and_then(|phase| match phase {
+        Phase::PreHook(_) => Some(HookTime::Before),
+        Phase::PostHook(_) => Some(HookTime::After),
+        _ => None,
+    });
+    object
+}
+
+/// What becomes of one that is no longer of the target.
+fn stays(step: &Step, before: Option<&Value>, prune: Prune) -> (ObjectChange, Option<String>) {
+    if prune == Prune::Never {
+        return (ObjectChange::Left, Some("`sync.prune` is never".to_owned()));
+    }
+    if before.is_some_and(|before| keep::is_asked(&before["metadata"])) {
+        return (ObjectChange::Left, Some("it asks to be kept".to_owned()));
+    }
+    let note = step.before.is_none().then(|| "of an assignment before, and not known to be gone".to_owned());
+    (ObjectChange::Pruned, note)
+}
+
+fn is_once(after: Option<&Value>) -> bool {
+    after.is_some_and(|after| after["metadata"]["annotations"][APPLY_ANNOTATION].as_str() == Some(ONCE))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::object::digest_of;
+
+    fn manifest(objects: &[Value]) -> Manifest {
+        let entry = |object: &Value| Entry { key: ObjectKey::of(object).expect("a key"), digest: digest_of(object) };
+        Manifest::new(objects.iter().map(entry).collect()).expect("a manifest")
+    }
+
+    fn map(namespace: &str, name: &str, value: &str) -> Value {
+        let metadata = json!({"namespace": namespace, "name": name});
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": value}})
+    }
+
+    /// What becomes of what, told.
+    fn plan(before: &[Value], after: &[Value], prune: Prune) -> (Vec<PlanObject>, usize) {
+        let (base, head) = (manifest(before), manifest(after));
+        let (steps, unchanged) = steps(Some(&Replaced { manifest: &base, prunable: &[], is_done: true }), &head);
+        let body = |digest: Option<Digest>| {
+            let is_it = |object: &&Value| Some(digest_of(object)) == digest;
+            before.iter().chain(after).find(is_it)
+        };
+        let told = |step: &Step| object(step, (body(step.before), body(step.after)), prune, &Hidden::default());
+        (steps.iter().map(told).collect(), unchanged)
+    }
+
+    fn words(objects: &[PlanObject]) -> Vec<String> {
+        objects.iter().map(|object| format!("{} {:?}", object.key, object.change)).collect()
+    }
+
+    #[test]
+    fn each_object_is_made_changed_pruned_or_left_as_it_is() {
+        let before = [map("a", "same", "1"), map("a", "other", "1"), map("a", "gone", "1")];
+        let after = [map("a", "same", "1"), map("a", "other", "2"), map("a", "new", "1")];
+
+        let (objects, unchanged) = plan(&before, &after, Prune::AfterHealthy);
+
+        assert_eq!(
+            words(&objects),
+            ["ConfigMap a/gone Pruned", "ConfigMap a/new Created", "ConfigMap a/other Changed"]
+        );
+        let counted = PlanCounts { created: 1, changed: 1, pruned: 1, unchanged: Some(1), ..PlanCounts::default() };
+        assert_eq!(counts(&objects, unchanged), counted);
+        let field = &objects[2].fields[0];
+        assert_eq!(
+            (&*field.pointer, &field.before, &field.after),
+            ("/data/a", &Some(json!("1")), &Some(json!("2"))),
+            "and nothing else of it is told"
+        );
+    }
+
+    #[test]
+    fn what_goes_to_another_namespace_moves_and_two_of_a_name_do_not() {
+        let (objects, _) = plan(&[map("a", "x", "1")], &[map("b", "x", "1")], Prune::AfterHealthy);
+        assert_eq!(words(&objects), ["ConfigMap b/x Moved"]);
+        assert_eq!(objects[0].from_namespace.as_deref(), Some("a"));
+
+        let (objects, _) = plan(&[map("a", "x", "1"), map("b", "x", "1")], &[map("c", "x", "1")], Prune::AfterHealthy);
+        assert_eq!(words(&objects), ["ConfigMap a/x Pruned", "ConfigMap b/x Pruned", "ConfigMap c/x Created"]);
+    }
+
+    #[test]
+    fn what_is_not_pruned_is_said_to_stay() {
+        let kept = |mut object: Value| {
+            object["metadata"]["annotations"] = json!({"helm.sh/resource-policy": "keep"});
+            object
+        };
+
+        let (objects, _) = plan(&[map("a", "x", "1")], &[], Prune::Never);
+        assert_eq!(words(&objects), ["ConfigMap a/x Left"]);
+        let (objects, _) = plan(&[kept(map("a", "x", "1"))], &[], Prune::AfterHealthy);
+        assert_eq!(words(&objects), ["ConfigMap a/x Left"]);
+        assert_eq!(objects[0].note.as_deref(), Some("it asks to be kept"));
+    }
+
+    #[test]
+    fn what_was_to_go_before_and_is_not_known_to_be_gone_is_pruned_too() {
+        let (base, head) = (manifest(&[map("a", "x", "1")]), manifest(&[map("a", "x", "1")]));
+        let undone = [ObjectKey::of(&map("a", "old", "1")).expect("a key")];
+
+        let (found, unchanged) = steps(Some(&Replaced { manifest: &base, prunable: &undone, is_done: false }), &head);
+
+        assert_eq!((found.len(), unchanged), (1, 1));
+        let told = object(&found[0], (None, None), Prune::AfterHealthy, &Hidden::default());
+        assert_eq!((told.change, told.note.is_some()), (ObjectChange::Pruned, true));
+    }
+
+    #[test]
+    fn what_is_applied_once_is_not_said_to_change() {
+        let once = |value: &str| {
+            let mut object = map("a", "x", value);
+            object["metadata"]["annotations"] = json!({"bellwether.dev/apply": "once"});
+            object
+        };
+
+        let (objects, _) = plan(&[once("1")], &[once("2")], Prune::AfterHealthy);
+
+        assert_eq!(words(&objects), ["ConfigMap a/x Left"]);
+    }
+
+    #[test]
+    fn a_pod_template_that_changes_is_a_restart_and_a_new_hook_runs() {
+        let deployment = |image: &str, replicas: i64| {
+            let pod = json!({"spec": {"containers": [{"name": "web", "image": image}]}});
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"namespace": "a", "name": "web"},
+                "spec": {"replicas": replicas, "template": pod}})
+        };
+        let hook = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"namespace": "a", "name": "migrate",
+            "annotations": {"helm.sh/hook": "pre-upgrade,pre-install"}}});
+
+        let (objects, _) = plan(&[deployment("a:1", 1)], &[deployment("a:2", 1), hook], Prune::AfterHealthy);
+        assert!(objects[0].restarts && objects[0].hook.is_none(), "{objects:?}");
+        assert_eq!((objects[1].restarts, objects[1].hook), (false, Some(HookTime::Before)));
+        let (objects, _) = plan(&[deployment("a:1", 1)], &[deployment("a:1", 2)], Prune::AfterHealthy);
+        assert!(!objects[0].restarts, "{objects:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_and_not_compared() {
+        let (base, head) = (manifest(&[map("a", "x", "1")]), manifest(&[map("a", "x", "2")]));
+        let (found, _) = steps(Some(&Replaced { manifest: &base, prunable: &[], is_done: true }), &head);
+
+        let told = object(&found[0], (None, Some(&map("a", "x", "2"))), Prune::AfterHealthy, &Hidden::default());
+
+        assert!(told.fields.is_empty() && told.note.is_some(), "{told:?}");
+    }
+}
