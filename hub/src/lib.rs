@@ -16,6 +16,7 @@ mod egress;
 mod http;
 mod link;
 mod pki;
+mod plan;
 mod ports;
 mod postgres;
 mod process;

@@ -17,6 +17,7 @@ mod later_versions;
 mod lost_objects;
 mod members;
 mod mirrors_behind;
+mod plans;
 mod presence;
 mod projects;
 mod pushes;

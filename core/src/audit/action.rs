@@ -68,6 +68,8 @@ actions! {
     TargetAdded = "target.added",
     TargetChanged = "target.changed",
     TargetRefreshAsked = "target.refresh.asked",
+    /// Somebody saw what a commit or another spec would change.
+    TargetPlanned = "target.planned",
     /// Somebody saw what its Secrets hold.
     TargetSecretsShown = "target.secrets.shown",
     TargetRollbackAsked = "target.rollback.asked",

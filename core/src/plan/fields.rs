@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::PlanField;
 use super::hidden::{HIDDEN, Hidden, escaped};
 use crate::ObjectKey;
-use crate::api::PlanField;
 
 /// Of one object; further ones are counted.
 const FIELDS_MAX: usize = 50;

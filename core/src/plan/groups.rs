@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::api::{PlanGroup, PlanObject};
+use super::{PlanGroup, PlanObject, counts};
 use crate::{Digest, Name};
-
-use super::counts;
 
 /// Each is a change of its own; who has more of them looks at some clusters.
 const GROUPS_MAX: usize = 50;
@@ -87,7 +85,7 @@ mod tests {
 
     use super::*;
     use crate::ObjectKey;
-    use crate::api::{ObjectChange, PlanField};
+    use crate::plan::{ObjectChange, PlanField};
 
     fn object(name: &str, value: &str) -> PlanObject {
         let key =

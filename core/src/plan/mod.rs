@@ -6,6 +6,7 @@
 mod fields;
 mod groups;
 mod hidden;
+mod told;
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,8 @@ use serde_json::Value;
 
 pub use groups::{ClusterChange, cut, group};
 pub use hidden::{HIDDEN, Hidden};
+pub use told::{HookTime, ObjectChange, PlanCounts, PlanField, PlanGroup, PlanObject};
 
-use crate::api::{HookTime, ObjectChange, PlanCounts, PlanObject};
 use crate::apply::{APPLY_ANNOTATION, ONCE, Phase, phase_of};
 use crate::bundle::{Entry, Manifest};
 use crate::rollout::{Replaced, left_behind, prunable};

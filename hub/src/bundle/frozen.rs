@@ -31,10 +31,29 @@ pub(super) async fn find_or_make(hub: &Hub, target: &Target) -> Result<Option<Fr
         None => make(hub, target.id, generation).await?,
     };
     let Some(seed) = seed else { return Ok(None) };
+    open(hub, target, generation, &seed).map(Some)
+}
+
+/// For whoever writes nothing: what is frozen by a word that is new follows from a seed that nobody has again. Says whether it is so.
+pub(super) async fn find_or_draw(hub: &Hub, target: &Target) -> Result<(Option<Frozen>, bool), BundleError> {
+    let Some(generation) = target.spec.render.frozen_generation() else { return Ok((None, false)) };
+    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+    let known = store::frozen_seeds::find(&mut db, target.id, generation).await?;
+    drop(db);
+    if let Some(known) = known {
+        return Ok((Some(open(hub, target, generation, &known)?), false));
+    }
+    let mut bytes = random::<SEED_BYTES>();
+    let drawn = Frozen::new(&bytes, &clock::now().to_string());
+    bytes.zeroize();
+    Ok((Some(drawn), true))
+}
+
+fn open(hub: &Hub, target: &Target, generation: &str, seed: &FrozenSeed) -> Result<Frozen, BundleError> {
     let purpose = purpose(target.id, generation);
     let opened = hub.seal.open(&purpose, &seed.sealed)?;
     let bytes: &[u8; SEED_BYTES] = opened.expose_secret().try_into().map_err(|_| SealError::NotSealed { purpose })?;
-    Ok(Some(Frozen::new(bytes, &seed.made_at.to_string())))
+    Ok(Frozen::new(bytes, &seed.made_at.to_string()))
 }
 
 /// The one that is there in the end, of two hubs that make one at once.

@@ -9,7 +9,7 @@ use bellwether_core::bundle::Manifest;
 use bellwether_core::parameters::{TraitsUsed, Values};
 use bellwether_core::render::LeftOutHook;
 use bellwether_core::{Condition, Digest, Name, RenderId, RepoId};
-use bellwether_render::{MadeBy, Manifests, Marks, Plan, Recipe, VERSION, made_by};
+use bellwether_render::{Frozen, MadeBy, Manifests, Marks, Plan, Recipe, VERSION, made_by};
 use jiff::SignedDuration;
 
 use super::error::BundleError;
@@ -115,11 +115,7 @@ impl Job<'_> {
         agents: BTreeSet<String>,
     ) -> Result<Rendered, BundleError> {
         let manifests = Arc::new(self.open().await?);
-        let recipe = Arc::new(Recipe {
-            marks: Some(Marks { target: self.target.id, owner: self.hub.owner_of(self.target) }),
-            namespace: self.target.spec.namespace.as_ref().map(ToString::to_string),
-            agents,
-        });
+        let recipe = Arc::new(self.recipe(agents));
         // What it made goes on being what the same files make, and goes on depending on what it read.
         manifests.know(earlier.iter().flat_map(|earlier| &earlier.variables));
         let earlier = earlier.filter(|earlier| earlier.variables.iter().eq(&manifests.variables()));
@@ -269,7 +265,20 @@ impl Job<'_> {
         Ok(list_broken(&mut db, &bundles).await?.is_empty())
     }
 
+    pub(super) fn recipe(&self, agents: BTreeSet<String>) -> Recipe {
+        Recipe {
+            marks: Some(Marks { target: self.target.id, owner: self.hub.owner_of(self.target) }),
+            namespace: self.target.spec.namespace.as_ref().map(ToString::to_string),
+            agents,
+        }
+    }
+
     async fn open(&self) -> Result<Manifests<RepoFiles>, BundleError> {
+        let frozen = frozen::find_or_make(self.hub, self.target).await?;
+        self.open_with(frozen).await
+    }
+
+    pub(super) async fn open_with(&self, frozen: Option<Frozen>) -> Result<Manifests<RepoFiles>, BundleError> {
         let (mirrors, engines, spec) = (self.hub.mirrors.clone(), self.hub.engines.clone(), &self.target.spec);
         let (repo, commit) = (self.target.repo, self.revision.commit.clone());
         let (sources, asked) = (self.sources.clone(), self.asked.clone());
@@ -281,7 +290,6 @@ impl Job<'_> {
             has_parameters: !spec.parameters.is_empty(),
             project: self.target.project.id.to_string(),
         };
-        let frozen = frozen::find_or_make(self.hub, self.target).await?;
         blocking(move || {
             let own = mirrors.of(repo).reader().map_err(ReadError::from)?.files(&commit);
             let mut manifests = Manifests::open(engines, RepoFiles::new(mirrors, own, sources, asked), plan)?;

@@ -11,6 +11,7 @@ mod former;
 mod frozen;
 mod job;
 mod lost;
+pub(crate) mod planned;
 mod record;
 pub(crate) mod shown;
 mod sources;

@@ -178,7 +178,7 @@ impl Job<'_> {
         }
     }
 
-    async fn make_one(
+    pub(super) async fn make_one(
         &self,
         manifests: &Arc<Manifests<RepoFiles>>,
         recipe: &Arc<Recipe>,
@@ -195,13 +195,13 @@ impl Job<'_> {
     }
 
     /// Whether what these variables read of clusters was read.
-    fn check_read(&self, variables: BTreeSet<String>) -> Result<BTreeSet<String>, BundleError> {
+    pub(super) fn check_read(&self, variables: BTreeSet<String>) -> Result<BTreeSet<String>, BundleError> {
         if TraitsUsed::by(&variables).is_within(self.read) { Ok(variables) } else { Err(BundleError::TraitsUnread) }
     }
 
     /// By more variables, what was found by fewer. It stays right for all who had the same of these: what was made read no
     /// others. So a variable that turns up late costs no render.
-    fn regroup<T: Clone>(
+    pub(super) fn regroup<T: Clone>(
         &self,
         found: &BTreeMap<Digest, T>,
         fewer: &BTreeSet<String>,

@@ -83,6 +83,7 @@ pub(crate) fn router(hub: Arc<Hub>) -> Router {
         // What Secrets hold is not for whoever only looks.
         .route("/targets/{name}/render", change(get(targets::render)))
         .route("/targets/{name}/explain", change(get(targets::explain)))
+        .route("/targets/{name}/plan", change(post(targets::plan)))
         .route("/targets/{name}/refresh", change(post(targets::refresh)))
         .route("/targets/{name}/rollback", change(post(targets::rollback)))
         .route("/targets/{name}/release", change(post(targets::release)))

@@ -8,13 +8,22 @@ pub(crate) struct Reads {
     pub(super) pages: Semaphore,
     /// It reads the whole log.
     pub(super) checks: Semaphore,
+    /// Each renders as much as a push does.
+    pub(super) plans: Semaphore,
 }
 
 /// Half of the API's pool.
 const PAGES_AT_ONCE: usize = 4;
 const CHECKS_AT_ONCE: usize = 1;
+/// So that pushes keep most of the engines, and what plans hold in memory is little.
+const PLANS_AT_ONCE: usize = 2;
+
 impl Default for Reads {
     fn default() -> Self {
-        Self { pages: Semaphore::new(PAGES_AT_ONCE), checks: Semaphore::new(CHECKS_AT_ONCE) }
+        Self {
+            pages: Semaphore::new(PAGES_AT_ONCE),
+            checks: Semaphore::new(CHECKS_AT_ONCE),
+            plans: Semaphore::new(PLANS_AT_ONCE),
+        }
     }
 }

@@ -20,6 +20,8 @@ const REFUSED_ONLY: &[(&str, &str)] = &[
     ("POST", "/rollouts/a/intents"),
     ("GET", "/targets/a/render"),
     ("GET", "/targets/a/explain"),
+    // Needs a repo that can be fetched.
+    ("POST", "/targets/a/plan"),
     ("POST", "/targets/a/rollback"),
     ("POST", "/targets/a/release"),
     ("POST", "/repos/a/accept"),
@@ -172,6 +174,8 @@ async fn every_route_answers_as_it_did(pool: Pool) {
     say.ask("GET", "/targets/shpo", "").await;
     say.ask("GET", "/targets/shop/render?cluster=none", "").await;
     say.ask("GET", "/targets/shop/explain?cluster=none&parameter=size", "").await;
+    say.ask("POST", "/targets/none/plan", "{}").await;
+    say.ask("POST", "/targets/shop/plan", r#"{"reff":{"branch":"main"}}"#).await;
     say.ask("POST", "/targets/shop/refresh", "").await;
     say.ask("POST", "/targets/none/refresh", "").await;
     say.ask("POST", "/targets/shop/rollback", r#"{"to":"0123","reason":"because"}"#).await;

@@ -46,6 +46,7 @@ pub(crate) const ROUTES: &[(&str, &str)] = &[
     ("DELETE", "/targets/a"),
     ("GET", "/targets/a/render"),
     ("GET", "/targets/a/explain"),
+    ("POST", "/targets/a/plan"),
     ("POST", "/targets/a/refresh"),
     ("POST", "/targets/a/rollback"),
     ("POST", "/targets/a/release"),

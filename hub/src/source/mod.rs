@@ -7,6 +7,7 @@
 
 pub(crate) mod git;
 pub(crate) mod github;
+pub(crate) mod looked;
 pub(crate) mod mirrors;
 pub(crate) mod oci;
 pub(crate) mod policy;
@@ -40,7 +41,7 @@ use crate::store::repos::{Credential, Repo};
 use crate::store::revisions::Revision;
 use crate::store::targets::Follower;
 use crate::store::work::{self, QueueItem, Stage};
-use crate::store::{self, StoreError};
+use crate::store::{self, Connection, StoreError};
 use crate::work::actors;
 use crate::work::change::Change;
 use crate::work::subjects;
@@ -101,6 +102,8 @@ struct Known {
     inputs: BTreeMap<AtRef, Vec<String>>,
     credential: Option<Credential>,
     schedule: Schedule,
+    /// A ref that somebody wants to look at, which need not be followed.
+    besides: Option<GitRef>,
 }
 
 async fn load(hub: &Hub, id: RepoId) -> Result<Option<Known>, StoreError> {
@@ -118,7 +121,7 @@ async fn load(hub: &Hub, id: RepoId) -> Result<Option<Known>, StoreError> {
     };
     let ((repo, (credential, schedule)), (followers, commits, inputs)) = tokio::try_join!(of_repo, of_targets)?;
     let (heads, waiting) = commits;
-    Ok(repo.map(|repo| Known { repo, followers, heads, waiting, inputs, credential, schedule }))
+    Ok(repo.map(|repo| Known { repo, followers, heads, waiting, inputs, credential, schedule, besides: None }))
 }
 
 impl Known {
@@ -141,11 +144,12 @@ impl Known {
         // An artifact has no default tag, and a file no branch; whether its server answers is found out without one.
         let spec = &self.repo.spec;
         let is_of_git = spec.chart.is_none() && !RepoUrl::is_of_artifact(&spec.url) && file_name(&spec.url).is_none();
-        if self.followers.is_empty() && !is_of_git {
-            return Vec::new();
+        let followed = self.followers.iter().map(|one| (one.reference.clone(), &one.git_ref));
+        let by_name: BTreeMap<_, _> = self.besides.iter().map(|one| (full_name(one), one)).chain(followed).collect();
+        if by_name.is_empty() {
+            return if is_of_git { vec![GitRef::default()] } else { Vec::new() };
         }
-        let by_name: BTreeMap<_, _> = self.followers.iter().map(|one| (&one.reference, &one.git_ref)).collect();
-        if by_name.is_empty() { vec![GitRef::default()] } else { by_name.into_values().cloned().collect() }
+        by_name.into_values().cloned().collect()
     }
 
     /// Which targets a commit leaves as they are, compared to the last one seen at its ref. Of what cannot be compared
@@ -539,23 +543,18 @@ struct Seen<'a> {
 }
 
 /// Whether the repo's policy keeps a commit until somebody accepts it.
-async fn has_to_wait(
-    change: &mut Change<'_>,
-    seen: Seen<'_>,
-    head: &Head,
-    commit: &Commit,
-) -> Result<bool, StoreError> {
+async fn has_to_wait(db: &mut Connection, seen: Seen<'_>, head: &Head, commit: &Commit) -> Result<bool, StoreError> {
     let Seen { repo, reference, tag, .. } = seen;
     if repo.spec.force_push.is_allowed() {
         return Ok(false);
     }
-    let (before, _) = store::revisions::find_head(change, repo.id, reference).await?;
+    let (before, _) = store::revisions::find_head(db, repo.id, reference).await?;
     let Some(before) = before.filter(|before| before.commit != commit.id) else { return Ok(false) };
     let moved = Move {
         reference: &head.reference,
         tags: (before.tag.as_deref(), tag),
         descends: head.builds_on.as_deref() == Some(before.commit.as_str()),
-        is_accepted: store::heads::is_accepted(change, repo.id, reference, &commit.id).await?,
+        is_accepted: store::heads::is_accepted(db, repo.id, reference, &commit.id).await?,
     };
     Ok(bellwether_core::repo::has_to_wait(repo.spec.force_push, moved))
 }

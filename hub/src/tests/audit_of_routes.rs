@@ -69,6 +69,7 @@ const MUTATIONS: &[(&str, &str, &str)] = &[
     ("POST", "/rollouts/ROLLOUT/intents", r#"{"intent": {"verb": "pause"}}"#),
     ("POST", "/targets/one/rollback", "{}"),
     ("POST", "/targets/one/release", "{}"),
+    ("POST", "/targets/one/plan", "{}"),
     (
         "PUT",
         "/targets/one",

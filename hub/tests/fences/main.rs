@@ -213,8 +213,15 @@ fn only_what_runs_as_a_test_shows_that_something_holds() {
 }
 
 /// Where the codes of refusals and conditions come from: whatever is written there as words joined by `_` is one.
-const CODED: &[&str] =
-    &["core/src/domain", "render/src", "hub/src/http", "hub/src/source", "hub/src/bundle", "hub/src/rollout"];
+const CODED: &[&str] = &[
+    "core/src/domain",
+    "render/src",
+    "hub/src/http",
+    "hub/src/source",
+    "hub/src/bundle",
+    "hub/src/rollout",
+    "hub/src/plan",
+];
 
 #[test]
 fn the_codes_of_refusals_and_conditions_are_those_that_are_documented() {
@@ -284,7 +291,7 @@ fn no_stage_speaks_to_another_but_where_something_passes_in_memory() {
 /// The rooms of the hub, the lowest first: none imports from one above it, so none can be read only together with all others.
 const ROOMS: &[&str] = &[
     "process", "egress", "store", "postgres", "ports", "pki", "work", "worker", "source", "access", "record", "link",
-    "bundle", "rollout", "http", "context", "boot",
+    "bundle", "rollout", "plan", "http", "context", "boot",
 ];
 
 /// A file, and the room above that it may import from all the same.

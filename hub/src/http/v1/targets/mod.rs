@@ -3,6 +3,7 @@
 mod delete;
 mod document;
 mod list;
+mod plan;
 mod put;
 mod refresh;
 mod release;
@@ -36,6 +37,7 @@ pub(in crate::http) use delete::delete;
 use document::document_of;
 pub(in crate::http::v1) use document::{documents_of, source_document};
 pub(in crate::http) use list::list;
+pub(in crate::http) use plan::plan;
 pub(in crate::http) use put::put;
 pub(in crate::http) use refresh::refresh;
 pub(in crate::http) use release::release;

@@ -92,7 +92,11 @@ pub(in crate::http) async fn put(
 }
 
 /// The other repos that its render names.
-async fn find_sources(db: &mut Connection, project: ProjectId, spec: &TargetSpec) -> Result<BTreeSet<Minded>, Refusal> {
+pub(super) async fn find_sources(
+    db: &mut Connection,
+    project: ProjectId,
+    spec: &TargetSpec,
+) -> Result<BTreeSet<Minded>, Refusal> {
     let mut minded = BTreeSet::new();
     for source in spec.render.sources() {
         let Source::Repo { repo, reference } = source else { continue };
@@ -102,7 +106,11 @@ async fn find_sources(db: &mut Connection, project: ProjectId, spec: &TargetSpec
 }
 
 /// What other projects have is not even named.
-async fn find_repo(db: &mut Connection, project: ProjectId, name: &Name) -> Result<store::repos::Repo, Refusal> {
+pub(super) async fn find_repo(
+    db: &mut Connection,
+    project: ProjectId,
+    name: &Name,
+) -> Result<store::repos::Repo, Refusal> {
     if let Some(repo) = store::repos::find_by_name(db, project, name).await? {
         return Ok(repo);
     }

@@ -61,6 +61,31 @@ async fn parameter_values_stand_in_no_audit_entry(pool: Pool) {
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn who_asks_for_a_plan_while_others_are_made_is_told_to_come_again(pool: Pool) {
+    let api = api(&pool).await;
+    let others = api.hub.reads.plans.acquire_many(2).await.expect("they are open");
+
+    let (status, problem) = api.problem("POST", "/targets/a/plan", "{}").await;
+    assert_eq!((status, problem.code.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "plans_busy"));
+    drop(others);
+
+    let (status, problem) = api.problem("POST", "/targets/a/plan", "{}").await;
+    assert_eq!((status, problem.code.as_str()), (StatusCode::NOT_FOUND, "target_not_found"));
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn who_only_looks_is_shown_no_plan(pool: Pool) {
+    let api = api(&pool).await;
+    let (_, created) = api.ask("POST", "/tokens", r#"{"name":"wallboard"}"#).await;
+    let created: Value = serde_json::from_str(&created).expect("a document");
+
+    let viewer = created["secret"].as_str().expect("the token");
+    let (status, body) = api.call("POST", "/api/v1/targets/a/plan", Some(viewer), "{}").await;
+
+    assert_eq!(status, StatusCode::FORBIDDEN, "{body}");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn who_only_looks_sees_no_secrets_of_targets(pool: Pool) {
     let api = api(&pool).await;
     let (_, created) = api.ask("POST", "/tokens", r#"{"name":"wallboard"}"#).await;

@@ -1,0 +1,354 @@
+//! What a commit or another spec would change where, for people: a render that nobody is given, compared with what clusters
+//! are assigned. `core::plan` says what becomes of each object; this reads what it needs for that, and writes nothing.
+
+mod bodies;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bellwether_core::api::{
+    PlanBase, PlanDocument, PlanGroup, PlanHead, PlanObject, PlanWave, Unplanned, WrittenTarget,
+};
+use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::parameters::TraitsUsed;
+use bellwether_core::plan::{ClusterChange, Hidden, Step, cut, group, object, steps};
+use bellwether_core::render::LEFT_OUT_MAX;
+use bellwether_core::rollout::{
+    Begin, Beginning, Candidate, Kind, Placed, Replaced, RolloutState, begin, moves, replacing, strategy_for,
+};
+use bellwether_core::session::Prune;
+use bellwether_core::source::GitRef;
+use bellwether_core::{ClusterId, Condition, Digest, Name, ObjectKey, RevisionId};
+
+use self::bodies::Bodies;
+use crate::Hub;
+use crate::bundle::planned::{self, Planned};
+use crate::source::policy;
+use crate::store::assignments::Replaced as Assigned;
+use crate::store::revisions::Revision;
+use crate::store::targets::Target;
+use crate::store::{self, Connection, StoreError};
+
+/// What is to be compared with what the clusters of a target are assigned.
+pub(crate) struct Head {
+    /// With the spec that it would have.
+    pub(crate) target: Target,
+    pub(crate) repo: Name,
+    pub(crate) reference: GitRef,
+    /// It has no row.
+    pub(crate) revision: Revision,
+    /// Why it would not roll out, as far as that is known before it is rendered.
+    pub(crate) holds: Vec<Condition>,
+}
+
+/// What clusters are assigned.
+struct Base {
+    /// As far as it can be read.
+    assigned: BTreeMap<ClusterId, Assigned>,
+    /// Everybody who is assigned something.
+    holding: BTreeSet<ClusterId>,
+    /// Those that are stored.
+    manifests: BTreeMap<Digest, Manifest>,
+}
+
+impl Base {
+    /// `None`: nothing of the target. `Err`: something that nobody can tell any more.
+    fn of(&self, cluster: ClusterId) -> Result<Option<Replaced<'_>>, Condition> {
+        let Some(old) = self.assigned.get(&cluster) else {
+            return if self.holding.contains(&cluster) { Err(lost()) } else { Ok(None) };
+        };
+        let manifest = self.manifests.get(&old.digest).ok_or_else(lost)?;
+        Ok(Some(Replaced { manifest, prunable: &old.prunable, is_done: old.is_done }))
+    }
+}
+
+/// `target` is as it stands.
+pub(crate) async fn make(hub: &Hub, target: &Target, mut head: Head) -> Result<PlanDocument, StoreError> {
+    let mut db = hub.requests.acquire().await?;
+    let selector = &head.target.spec.clusters;
+    let mut candidates =
+        store::fleet::list_candidates(&mut db, target.project.id, &selector.match_labels, TraitsUsed::ALL).await?;
+    candidates.retain(|cluster| selector.selects(&cluster.labels));
+    drop(db);
+    let rendered = planned::render(hub, &head.target, (&head.revision, &head.reference), &candidates).await?;
+    let mut db = hub.requests.acquire().await?;
+    head.holds.extend(holds(&mut db, target, rendered.as_ref().ok()).await?);
+    let clusters: Vec<_> = candidates.iter().map(|one| one.cluster).collect();
+    let assigned = store::assignments::list_replaced(&mut db, target.id, &clusters).await?;
+    let base = list_base(&mut db, target, &candidates).await?;
+    let holders = store::assignments::list_holders(&mut db, target.id).await?;
+    let holding: BTreeSet<_> = holders.iter().map(|holder| holder.cluster).collect();
+    let (before, after) = (&target.spec.clusters, &head.target.spec.clusters);
+    let goes = |labels: &_| before.selects(labels) && !after.selects(labels);
+    let unselected: BTreeSet<_> =
+        holders.into_iter().filter(|holder| goes(&holder.labels)).map(|holder| holder.name).collect();
+    let is_new = |one: &&Candidate| !target.spec.clusters.selects(&one.labels);
+    let selected = candidates.iter().filter(is_new).map(|one| one.name.clone()).collect();
+    let mut document = PlanDocument {
+        target: target.name.clone(),
+        compared_with: "assigned".to_owned(),
+        base,
+        head: PlanHead {
+            repo: head.repo.clone(),
+            reference: head.revision.reference.clone(),
+            commit: head.revision.commit.clone(),
+            subject: head.revision.subject.clone(),
+            verified_by: head.revision.verified.as_ref().map(ToString::to_string),
+        },
+        spec_changes: spec_changes(target, &head.target),
+        differs: false,
+        holds: head.holds,
+        groups: Vec::new(),
+        more_groups: 0,
+        waves: Vec::new(),
+        selected,
+        unselected: unselected.into_iter().collect(),
+        unplanned: Vec::new(),
+        left_out_hooks: Vec::new(),
+        notes: Vec::new(),
+    };
+    match rendered {
+        Err(condition) => {
+            let clusters = candidates.into_iter().map(|one| one.name).collect();
+            document.unplanned.push(Unplanned { clusters, condition });
+        }
+        Ok(planned) => {
+            let manifests = assigned.values().map(|one| one.digest).collect();
+            let manifests = hub.content.load_readable(&mut db, &manifests).await?;
+            drop(db);
+            let base = Base { assigned, holding, manifests };
+            compare(hub, (&head.target, candidates), planned, base, &mut document).await?;
+        }
+    }
+    document.differs = document.groups.iter().any(|group| group.counts.is_any())
+        || !(document.selected.is_empty() && document.unselected.is_empty() && document.spec_changes.is_empty());
+    (document.groups, document.more_groups) = cut(std::mem::take(&mut document.groups));
+    Ok(document)
+}
+
+/// Names of what is another in the spec, and no values.
+fn spec_changes(target: &Target, head: &Target) -> Vec<String> {
+    let fields = |target: &Target| match serde_json::to_value(WrittenTarget::from(target.spec.clone())) {
+        Ok(serde_json::Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let (before, after) = (fields(target), fields(head));
+    let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+    names.into_iter().filter(|name| before.get(*name) != after.get(*name)).cloned().collect()
+}
+
+/// What keeps whatever is new from going out.
+async fn holds(db: &mut Connection, target: &Target, planned: Option<&Planned>) -> Result<Vec<Condition>, StoreError> {
+    let mut holds = Vec::new();
+    let mut hold = |code: &str, message: &str, hint: &str| {
+        holds.push(Condition::new(code, message, Some(hint), None));
+    };
+    if store::targets::find_state(db, target.id).await?.held {
+        let hint = format!("bellwether rollout release {}", target.name);
+        hold("target_held", "the target is held after a rollback", &hint);
+    }
+    let newest = store::rollouts::list_shown(db, &[target.id]).await?.pop();
+    if let Some(row) = newest
+        && matches!(row.state, RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack)
+    {
+        let message = format!("rollout {} goes on, and newer content waits until it has ended", row.id);
+        hold("rollout_under_way", &message, &format!("bellwether rollout why {}", target.name));
+    }
+    if let Some(planned) = planned {
+        // Of the target's own repo it was found out where its commit was fetched.
+        let of_none = RevisionId::new(uuid::Uuid::nil());
+        if !policy::admits(db, None, (of_none, &planned.sources)).await? {
+            let hint = "the repos that it is rendered from name keys, and none of these signed what was read there";
+            hold("revision_unverified", "what it is rendered from besides is not known to be signed", hint);
+        }
+    }
+    Ok(holds)
+}
+
+/// From which commits the selected clusters have what they are assigned.
+async fn list_base(
+    db: &mut Connection,
+    target: &Target,
+    candidates: &[Candidate],
+) -> Result<Vec<PlanBase>, StoreError> {
+    let runs = store::assignments::list_digests_of_target(db, target.id).await?;
+    let renders: BTreeMap<_, _> = runs.into_iter().map(|(cluster, _, render)| (cluster, render)).collect();
+    let mut counts = BTreeMap::new();
+    for one in candidates {
+        *counts.entry(renders.get(&one.cluster)).or_insert(0) += 1;
+    }
+    let mut commits: BTreeMap<Option<String>, usize> = BTreeMap::new();
+    for (render, clusters) in counts {
+        let read = match render {
+            Some(render) => store::renders::find_read(db, *render).await?,
+            None => None,
+        };
+        let revision = match read {
+            Some((revision, _)) => store::revisions::find(db, revision).await?,
+            None => None,
+        };
+        *commits.entry(revision.map(|revision| revision.commit)).or_default() += clusters;
+    }
+    let mut base: Vec<_> = commits.into_iter().map(|(commit, clusters)| PlanBase { commit, clusters }).collect();
+    base.sort_by_key(|one| std::cmp::Reverse(one.clusters));
+    Ok(base)
+}
+
+/// What becomes of each object of each cluster, and in which waves.
+async fn compare(
+    hub: &Hub,
+    (target, candidates): (&Target, Vec<Candidate>),
+    planned: Planned,
+    base: Base,
+    document: &mut PlanDocument,
+) -> Result<(), StoreError> {
+    if planned.is_drawn {
+        let note = "what its chart leaves to chance is frozen by a word that is new: such values will be others";
+        document.notes.push(note.to_owned());
+    }
+    document.left_out_hooks = planned.left_out_hooks.iter().take(LEFT_OUT_MAX).cloned().collect();
+    if let Some(beginning) = waves(target, &candidates, &planned, &base) {
+        document.waves = told_waves(&beginning, &candidates);
+        if beginning.state == RolloutState::Paused {
+            let hint = "it pauses from the start, until somebody resumes it";
+            document.holds.push(Condition::new("renders_to_nothing", &beginning.reason, Some(hint), None));
+        }
+    }
+    let (steps, unplanned) = steps_of(&candidates, &planned, &base);
+    document.unplanned.extend(unplanned);
+    let all: BTreeSet<_> = steps.iter().flat_map(|one| one.steps.iter().cloned()).collect();
+    let secrets = secrets_of(base.manifests.values().chain(planned.manifests.values()));
+    let bodies = Bodies::load(hub, planned.bodies, &all, &secrets).await?;
+    let prune = target.spec.sync.prune;
+    // It computes.
+    let told = move || told(steps, all, prune, &bodies, &secrets);
+    document.groups = tokio::task::spawn_blocking(told).await.expect("a comparison does not panic");
+    Ok(())
+}
+
+/// What becomes of the objects of one cluster.
+struct ClusterSteps {
+    cluster: Name,
+    first_install: bool,
+    /// Many clusters share them.
+    steps: Arc<[Step]>,
+    unchanged: usize,
+}
+
+/// And of which clusters it is not known.
+fn steps_of(candidates: &[Candidate], planned: &Planned, base: &Base) -> (Vec<ClusterSteps>, Vec<Unplanned>) {
+    let (mut all, mut unplanned) = (Vec::new(), Vec::new());
+    let mut known: BTreeMap<Pair, (Arc<[Step]>, usize)> = BTreeMap::new();
+    for one in candidates {
+        let (replaced, head) = match (base.of(one.cluster), planned.gives.get(&one.name)) {
+            (Ok(replaced), Some(Ok(digest))) => (replaced, &planned.manifests[digest]),
+            (_, Some(Err(condition))) => {
+                unplanned.push((one.name.clone(), Arc::clone(condition)));
+                continue;
+            }
+            (Err(condition), _) => {
+                unplanned.push((one.name.clone(), Arc::new(condition)));
+                continue;
+            }
+            (Ok(_), None) => continue,
+        };
+        let before = replaced.map(|old| (old.manifest.digest(), old.is_done, old.prunable.to_vec()));
+        let (steps, unchanged) = known.entry((before, head.digest())).or_insert_with(|| {
+            let (steps, unchanged) = steps(replaced.as_ref(), head);
+            (steps.into(), unchanged)
+        });
+        let (steps, unchanged) = (Arc::clone(steps), *unchanged);
+        all.push(ClusterSteps { cluster: one.name.clone(), first_install: replaced.is_none(), steps, unchanged });
+    }
+    (all, together(unplanned))
+}
+
+fn told(
+    clusters: Vec<ClusterSteps>,
+    all: BTreeSet<Step>,
+    prune: Prune,
+    bodies: &Bodies,
+    secrets: &BTreeSet<Digest>,
+) -> Vec<PlanGroup> {
+    let hidden = Hidden::new(bodies.texts_of(secrets));
+    let tell = |step: Step| {
+        let (before, after) = (bodies.read(step.before), bodies.read(step.after));
+        let told = object(&step, (before.as_ref(), after.as_ref()), prune, &hidden);
+        (step, told)
+    };
+    let told: BTreeMap<_, _> = all.into_iter().map(tell).collect();
+    let mut lists: BTreeMap<*const Step, Arc<[PlanObject]>> = BTreeMap::new();
+    // They stay until the end, so that no other list has the place of one.
+    let changes = clusters.iter().map(|one| {
+        let list = || one.steps.iter().map(|step| told[step].clone()).collect();
+        let objects = if one.steps.is_empty() {
+            [].into()
+        } else {
+            Arc::clone(lists.entry(one.steps.as_ptr()).or_insert_with(list))
+        };
+        let (cluster, first_install, unchanged) = (one.cluster.clone(), one.first_install, one.unchanged);
+        ClusterChange { cluster, first_install, objects, unchanged }
+    });
+    group(changes.collect())
+}
+
+/// What a cluster is assigned, what it would be given, and what of before may still go: the same for many.
+type Pair = (Option<(Digest, bool, Vec<ObjectKey>)>, Digest);
+
+fn lost() -> Condition {
+    let message = "what the cluster is assigned is stored no more, or cannot be read";
+    Condition::new("content_missing", message, Some("refresh the target: it is made again"), None)
+}
+
+/// Of clusters with the same reason one line.
+fn together(unplanned: Vec<(Name, Arc<Condition>)>) -> Vec<Unplanned> {
+    let mut all: Vec<Unplanned> = Vec::new();
+    for (cluster, condition) in unplanned {
+        match all.iter_mut().find(|one| one.condition.says_the_same(&condition)) {
+            Some(one) => one.clusters.push(cluster),
+            None => all.push(Unplanned { clusters: vec![cluster], condition: (*condition).clone() }),
+        }
+    }
+    all
+}
+
+/// Digests of Secrets, of whatever group.
+fn secrets_of<'a>(manifests: impl Iterator<Item = &'a Manifest>) -> BTreeSet<Digest> {
+    let is_secret = |entry: &&Entry| entry.key.kind == "Secret";
+    manifests.flat_map(|manifest| manifest.entries().iter().filter(is_secret)).map(|entry| entry.digest).collect()
+}
+
+/// The rollout that would begin; `None`: nobody is to run something else.
+fn waves(target: &Target, candidates: &[Candidate], planned: &Planned, base: &Base) -> Option<Beginning> {
+    let wants = |one: &Candidate| planned.gives.get(&one.name).and_then(|gives| gives.as_ref().ok().copied());
+    let place = |one: &Candidate| Placed {
+        candidate: one.clone(),
+        runs: base.assigned.get(&one.cluster).map(|old| old.digest),
+        wants: wants(one),
+        is_unrenderable: true,
+        // What is new is for everybody.
+        aside: None,
+        moving: None,
+    };
+    let placed: Vec<_> = candidates.iter().map(place).collect();
+    let all: Vec<_> = placed.iter().filter(|one| one.wants.is_some()).map(|one| one.candidate.clone()).collect();
+    let moves = moves(&placed);
+    if moves.is_empty() {
+        return None;
+    }
+    let strategy = strategy_for(Kind::Revision, target.spec.rollout.as_ref(), false);
+    let empties = replacing(&moves).iter().any(|digest| planned.manifests.get(digest).is_some_and(Manifest::is_empty));
+    Some(begin(&Begin { kind: Kind::Revision, strategy: &strategy, all: &all, moves: &moves, empties }))
+}
+
+fn told_waves(beginning: &Beginning, candidates: &[Candidate]) -> Vec<PlanWave> {
+    let names: BTreeMap<_, _> = candidates.iter().map(|one| (one.cluster, &one.name)).collect();
+    let told = beginning.waves.iter().map(|wave| PlanWave {
+        name: wave.name.clone(),
+        clusters: wave.members.iter().filter_map(|cluster| names.get(cluster).copied().cloned()).collect(),
+        concurrent_max: wave.concurrent_max,
+        healthy_min: wave.healthy_min,
+        soak_seconds: wave.soak.as_secs(),
+    });
+    told.collect()
+}
