@@ -23,7 +23,8 @@ use crate::failure::Failure;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Of the requests that read the whole audit log: a million entries are hashed in a few seconds, and disks are slow.
+/// Of the requests that read the whole audit log: a million entries are hashed in a few seconds, and disks are slow. And of those
+/// that have something fetched and rendered for a fleet.
 const LONG_TIMEOUT: Duration = Duration::from_mins(10);
 /// Pages of one list; a hub that hands out cursors without end must not keep this program for ever.
 pub(crate) const PAGES_MAX: usize = 1_000;
@@ -207,7 +208,9 @@ impl Client {
     async fn ask<T: DeserializeOwned>(&self, method: Method, route: &Route, body: Option<Value>) -> Answered<T> {
         let url = route.url(&self.base);
         let id = Uuid::now_v7();
-        let timeout = if route.segments.first().is_some_and(|kind| kind == "audit") { LONG_TIMEOUT } else { TIMEOUT };
+        let is_long = |segment: &String| segment == "audit" || segment == "plan";
+        let takes_long = route.segments.first().into_iter().chain(route.segments.get(2)).any(is_long);
+        let timeout = if takes_long { LONG_TIMEOUT } else { TIMEOUT };
         let mut request =
             self.http.request(method, url.clone()).timeout(timeout).header("x-request-id", id.to_string());
         if let Some(body) = body {

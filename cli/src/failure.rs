@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     Usage,
     /// It was done, and what it found differs from what is wanted or is not healthy.
     Differs,
+    /// It was planned, and something would change; the code of Terraform's and Helm's plans.
+    Changes,
 }
 
 impl Exit {
@@ -26,7 +28,7 @@ impl Exit {
         match self {
             Self::Done => 0,
             Self::Failed => 1,
-            Self::Usage => 2,
+            Self::Usage | Self::Changes => 2,
             Self::Differs => 3,
         }
     }

@@ -8,6 +8,7 @@ mod credential;
 mod health;
 mod import;
 mod log;
+mod plan;
 mod render;
 mod repo;
 mod rollout;
@@ -29,6 +30,7 @@ pub(crate) use credential::{CredentialCommand, CredentialSetArgs};
 pub(crate) use health::HealthArgs;
 pub(crate) use import::{ArgocdArgs, ImportArgs, ImportCommand};
 pub(crate) use log::{AuditCommand, AuditListArgs, DriftAcceptArgs, DriftCommand, OutcomeChoice};
+pub(crate) use plan::PlanArgs;
 pub(crate) use render::RenderArgs;
 pub(crate) use repo::{Provider, RepoAddArgs, RepoCommand, RepoWebhookArgs};
 pub(crate) use rollout::{Reason, RolloutCommand, SteerArgs, SteerClusterArgs};
@@ -95,6 +97,8 @@ pub(crate) enum Format {
     /// The same, as YAML that kubectl would read back unchanged.
     Yaml,
     #[value(hide = true)]
+    Markdown,
+    #[value(hide = true)]
     Objects,
     #[value(hide = true)]
     Manifest,
@@ -129,6 +133,8 @@ pub(crate) enum Command {
     Apply(ApplyArgs),
     /// What a folder or a target's spec renders to; no hub is asked.
     Render(Box<RenderArgs>),
+    /// What a commit or another spec would change where, before it is merged.
+    Plan(PlanArgs),
     /// What is wrong with manifests, overlays and charts; no hub is asked, and no cluster.
     Validate(ValidateArgs),
     /// How well objects are, as agents judge them, by what they say of themselves; no hub is asked, and no cluster.
@@ -318,6 +324,7 @@ mod tests {
         rollout why
         apply
         render
+        plan
         validate
         health
         import flux
@@ -353,6 +360,7 @@ mod tests {
         let validate = help(&["validate"]);
         assert!(validate.contains("sarif") && !validate.contains("yaml]"), "{validate}");
         assert!(help(&["render"]).contains("objects"));
+        assert!(help(&["plan"]).contains("pretty, markdown, json]"), "{}", help(&["plan"]));
         assert!(help(&["health"]).contains("pretty, json]"), "{}", help(&["health"]));
         assert!(help(&["cluster", "register"]).contains("manifest"));
         assert!(help(&["status"]).contains("yaml") && !help(&["status"]).contains("manifest"));

@@ -55,7 +55,7 @@ fn print_registered(context: &Context, answer: &Answer<RegisteredCluster>, chart
         None | Some(Format::Manifest) => print(&registered.manifest)?,
         Some(Format::Helm) => print(&helm::script(registered, chart)?)?,
         Some(Format::Token) => print(&registered.token)?,
-        Some(Format::Table | Format::Junit | Format::Sarif) => {
+        Some(Format::Table | Format::Markdown | Format::Junit | Format::Sarif) => {
             print(&draw_registered(registered, context.output.style()))?;
         }
         Some(Format::Json | Format::Yaml | Format::Objects) => context.output.answer(answer, |_, _| String::new())?,

@@ -11,6 +11,7 @@ mod helm;
 mod import;
 mod meant;
 mod outcome;
+mod plan;
 mod render;
 mod repo;
 mod rollout;
@@ -65,6 +66,7 @@ pub(crate) async fn run(arguments: Arguments) -> anyhow::Result<Exit> {
             render::run(&context.output, &arguments, known)
         }
         Command::Render(arguments) => render::of_hub(&context, &arguments).await,
+        Command::Plan(arguments) => plan::run(&context, &arguments).await,
         Command::Validate(arguments) => validate::for_clusters(&context, &arguments).await,
         Command::Cluster(command) => cluster::run(&context, command).await,
         Command::Repo(command) => repo::run(&context, command).await,

@@ -338,7 +338,7 @@ impl<'a> RenderRequest<'a> {
     }
 }
 
-fn read_target(file: &Path) -> anyhow::Result<TargetDocument> {
+pub(super) fn read_target(file: &Path) -> anyhow::Result<TargetDocument> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{}`", file.display()))?;
     Ok(parse_target(&file.display().to_string(), &text)?)
 }

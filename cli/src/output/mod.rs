@@ -47,7 +47,15 @@ impl Output {
         match self.format {
             None => Ok(Format::Table),
             Some(format @ (Format::Table | Format::Json | Format::Yaml)) => Ok(format),
-            Some(Format::Manifest | Format::Token | Format::Helm | Format::Objects | Format::Junit | Format::Sarif) => {
+            Some(
+                Format::Manifest
+                | Format::Token
+                | Format::Helm
+                | Format::Markdown
+                | Format::Objects
+                | Format::Junit
+                | Format::Sarif,
+            ) => {
                 Err(Failure::usage("this command prints `table`, `json` or `yaml`")
                     .hint("leave `-o` out, or change it"))
             }
@@ -58,7 +66,12 @@ impl Output {
     pub(crate) fn report_format(&self) -> Result<Format, Failure> {
         match self.format.unwrap_or(Format::Table) {
             format @ (Format::Table | Format::Json | Format::Junit | Format::Sarif) => Ok(format),
-            Format::Yaml | Format::Manifest | Format::Token | Format::Helm | Format::Objects => {
+            Format::Yaml
+            | Format::Manifest
+            | Format::Token
+            | Format::Helm
+            | Format::Markdown
+            | Format::Objects => {
                 Err(Failure::usage("this command prints `pretty`, `json`, `junit` or `sarif`")
                     .hint("leave `-o` out, or change it"))
             }
