@@ -66,12 +66,7 @@ impl Output {
     pub(crate) fn report_format(&self) -> Result<Format, Failure> {
         match self.format.unwrap_or(Format::Table) {
             format @ (Format::Table | Format::Json | Format::Junit | Format::Sarif) => Ok(format),
-            Format::Yaml
-            | Format::Manifest
-            | Format::Token
-            | Format::Helm
-            | Format::Markdown
-            | Format::Objects => {
+            Format::Yaml | Format::Manifest | Format::Token | Format::Helm | Format::Markdown | Format::Objects => {
                 Err(Failure::usage("this command prints `pretty`, `json`, `junit` or `sarif`")
                     .hint("leave `-o` out, or change it"))
             }

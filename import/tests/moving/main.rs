@@ -272,10 +272,10 @@ fn fields_without_a_counterpart_are_told_one_by_one() {
 
     let moved = moved(Tool::Flux, &files, production());
 
-    for field in ["dependsOn", "force", "serviceAccountName", "decryption", "later", "postBuild.substituteFrom[0]"] {
+    for field in ["dependsOn", "serviceAccountName", "decryption", "later", "postBuild.substituteFrom[0]"] {
         assert_eq!(moved.says("apps", &format!("spec.{field}")), Effect::None, "{field}");
     }
-    for field in ["wait", "suspend", "healthChecks"] {
+    for field in ["force", "wait", "suspend", "healthChecks"] {
         assert_eq!(moved.says("apps", &format!("spec.{field}")), Effect::Differs, "{field}");
     }
     let target = moved.target("apps");
