@@ -46,6 +46,7 @@ pub struct Rights {
 }
 
 impl Holdings {
+    /// An object that a target has there.
     pub fn add(&mut self, key: &ObjectKey) {
         self.keys.insert(key.clone());
     }

@@ -19,6 +19,7 @@ mod installing;
 mod joining;
 mod moments;
 mod pauses;
+mod planning;
 mod private_repos;
 mod rollouts;
 mod secrets;
