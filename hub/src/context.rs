@@ -92,7 +92,7 @@ pub(crate) struct Hub {
     pub(crate) known_tokens: quick_cache::sync::Cache<Digest, Arc<Semaphore>>,
     pub(crate) readiness: Readiness,
     pub(crate) reads: Reads,
-    /// Streams of agents: one task each.
+    /// Streams of agents and plans: one task each.
     pub(crate) tasks: TaskTracker,
     pub(crate) heartbeat: Heartbeat,
     /// What agents are told to connect to.

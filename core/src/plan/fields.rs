@@ -1,11 +1,11 @@
 //! What is another in an object, field by field.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::PlanField;
-use super::hidden::{HIDDEN, Hidden, escaped};
+use super::hidden::{HIDDEN, Hidden, Place, escaped, holds_secrets};
 use crate::ObjectKey;
 
 /// Of one object; further ones are counted.
@@ -29,83 +29,94 @@ const NAMES: [&str; 6] = ["name", "mountPath", "containerPort", "port", "key", "
 pub(super) struct Both<'a> {
     before: Option<&'a Value>,
     after: Option<&'a Value>,
+    /// It is of what a Secret holds, which may stand within another object.
+    is_secret: bool,
+}
+
+impl<'a> Both<'a> {
+    /// What is in the place of that name; of one that is no map nothing.
+    fn field(self, name: &str) -> Self {
+        let is_held = |value: Option<&Value>| value.is_some_and(|value| holds_secrets(value, name));
+        let of = |value: Option<&'a Value>| value.and_then(|value| value.get(name));
+        let is_secret = self.is_secret || is_held(self.before) || is_held(self.after);
+        Self { before: of(self.before), after: of(self.after), is_secret }
+    }
+
+    fn item(self, before: Option<&'a Value>, after: Option<&'a Value>) -> Self {
+        Self { before, after, is_secret: self.is_secret }
+    }
 }
 
 /// Of what there is only before or only after the whole.
 pub(super) fn between<'a>((before, after): (Option<&'a Value>, Option<&'a Value>)) -> Vec<(String, Both<'a>)> {
     let mut found = Vec::new();
-    match (before, after) {
-        (Some(before), Some(after)) => walk("", before, after, &mut found),
-        (before, after) => found.push((String::new(), Both { before, after })),
-    }
+    walk("", Both { before, after, is_secret: false }, &mut found);
     found
 }
 
-fn walk<'a>(pointer: &str, before: &'a Value, after: &'a Value, found: &mut Vec<(String, Both<'a>)>) {
-    match (before, after) {
-        _ if before == after => {}
-        (Value::Object(before), Value::Object(after)) => {
+fn walk<'a>(pointer: &str, both: Both<'a>, found: &mut Vec<(String, Both<'a>)>) {
+    match (both.before, both.after) {
+        (Some(before), Some(after)) if before == after => {}
+        (Some(Value::Object(before)), Some(Value::Object(after))) => {
             let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
             for name in names {
-                pair(&format!("{pointer}/{}", escaped(name)), before.get(name), after.get(name), found);
+                walk(&format!("{pointer}/{}", escaped(name)), both.field(name), found);
             }
         }
-        (Value::Array(items), Value::Array(others)) => {
+        (Some(Value::Array(items)), Some(Value::Array(others))) => {
             let known = found.len();
-            match NAMES.iter().find_map(|name| Some((named(items, name)?, named(others, name)?))) {
-                Some((names, after_names)) => by_names(pointer, (items, &names), (others, &after_names), found),
-                None => by_places(pointer, items, others, found),
+            let pairs = match NAMES.iter().find_map(|name| Some((named(items, name)?, named(others, name)?))) {
+                Some((names, other_names)) => by_names(&names, &other_names),
+                None => by_places(items, others),
+            };
+            for (before, after) in pairs {
+                let Some(place) = after.or(before) else { continue };
+                let item = both.item(before.map(|place| &items[place]), after.map(|place| &others[place]));
+                walk(&format!("{pointer}/{place}"), item, found);
             }
             // Only their order is another.
             if found.len() == known {
-                found.push((pointer.to_owned(), Both { before: Some(before), after: Some(after) }));
+                found.push((pointer.to_owned(), both));
             }
         }
-        _ => found.push((pointer.to_owned(), Both { before: Some(before), after: Some(after) })),
+        _ => found.push((pointer.to_owned(), both)),
     }
 }
 
-fn pair<'a>(pointer: &str, before: Option<&'a Value>, after: Option<&'a Value>, found: &mut Vec<(String, Both<'a>)>) {
-    match (before, after) {
-        (Some(before), Some(after)) => walk(pointer, before, after, found),
-        (before, after) => found.push((pointer.to_owned(), Both { before, after })),
-    }
-}
+/// The place of each item by what it has there, if each has another one: a list may have a hundred thousand.
+type Places = BTreeMap<String, usize>;
 
-/// What each item has there, if each has another one.
-fn named<'a>(items: &'a [Value], name: &str) -> Option<Vec<&'a Value>> {
-    let names: Option<Vec<_>> =
-        items.iter().map(|item| item.get(name).filter(|it| !it.is_object() && !it.is_array())).collect();
-    let names = names?;
-    let distinct: BTreeSet<_> = names.iter().map(ToString::to_string).collect();
-    (distinct.len() == names.len()).then_some(names)
-}
-
-fn by_names<'a>(
-    pointer: &str,
-    (items, names): (&'a [Value], &[&Value]),
-    (others, other_names): (&'a [Value], &[&Value]),
-    found: &mut Vec<(String, Both<'a>)>,
-) {
-    let place_of = |names: &[&Value], name: &Value| names.iter().position(|other| *other == name);
-    for (place, name) in other_names.iter().enumerate() {
-        let before = place_of(names, name).map(|place| &items[place]);
-        pair(&format!("{pointer}/{place}"), before, Some(&others[place]), found);
-    }
-    for (place, name) in names.iter().enumerate() {
-        if place_of(other_names, name).is_none() {
-            pair(&format!("{pointer}/{place}"), Some(&items[place]), None, found);
+fn named(items: &[Value], name: &str) -> Option<Places> {
+    let mut places = Places::new();
+    for (place, item) in items.iter().enumerate() {
+        let it = item.get(name).filter(|it| !it.is_object() && !it.is_array())?;
+        if places.insert(it.to_string(), place).is_some() {
+            return None;
         }
     }
+    Some(places)
+}
+
+/// The places of an item before and after.
+type Pair = (Option<usize>, Option<usize>);
+
+/// First those that are there after.
+fn by_names(names: &Places, other_names: &Places) -> Vec<Pair> {
+    let mut pairs: Vec<Pair> = other_names.iter().map(|(name, at)| (names.get(name).copied(), Some(*at))).collect();
+    pairs.sort_by_key(|(_, after)| *after);
+    let gone = names.iter().filter(|(name, _)| !other_names.contains_key(*name));
+    let mut gone: Vec<Pair> = gone.map(|(_, at)| (Some(*at), None)).collect();
+    gone.sort();
+    pairs.extend(gone);
+    pairs
 }
 
 /// Without what both lists begin and end with.
-fn by_places<'a>(pointer: &str, items: &'a [Value], others: &'a [Value], found: &mut Vec<(String, Both<'a>)>) {
+fn by_places(items: &[Value], others: &[Value]) -> Vec<Pair> {
     let (start, end) = shared(items, others);
-    let (items, others) = (&items[start..items.len() - end], &others[start..others.len() - end]);
-    for place in 0..items.len().max(others.len()) {
-        pair(&format!("{pointer}/{}", start + place), items.get(place), others.get(place), found);
-    }
+    let (items_end, others_end) = (items.len() - end, others.len() - end);
+    let within = |place: usize, end: usize| (place < end).then_some(place);
+    (start..items_end.max(others_end)).map(|place| (within(place, items_end), within(place, others_end))).collect()
 }
 
 /// How many are the same at the start, and at the end of the rest.
@@ -123,29 +134,37 @@ pub(super) fn restarts(key: &ObjectKey, after: Option<&Value>, found: &[(String,
     has_pods && !on_delete && found.iter().any(|(pointer, _)| is_of_pods(pointer))
 }
 
+/// Whether something else is another than names, labels and annotations, which can always change.
+pub(super) fn are_any_of_content(found: &[(String, Both<'_>)]) -> bool {
+    found.iter().any(|(pointer, _)| pointer != "/metadata" && !pointer.starts_with("/metadata/"))
+}
+
 /// As they are told, and how many more there are.
 pub(super) fn told(key: &ObjectKey, found: Vec<(String, Both<'_>)>, hidden: &Hidden) -> (Vec<PlanField>, usize) {
     let more = found.len().saturating_sub(FIELDS_MAX);
-    (found.into_iter().take(FIELDS_MAX).map(|(pointer, both)| field(key, pointer, both, hidden)).collect(), more)
+    (found.into_iter().take(FIELDS_MAX).map(|(pointer, both)| field(key, &pointer, both, hidden)).collect(), more)
 }
 
-fn field(key: &ObjectKey, pointer: String, Both { before, after }: Both<'_>, hidden: &Hidden) -> PlanField {
-    if let (Some(Value::String(one)), Some(Value::String(other))) = (before, after)
+fn field(key: &ObjectKey, pointer: &str, both: Both<'_>, hidden: &Hidden) -> PlanField {
+    let place = Place { key, is_secret: both.is_secret };
+    let (told_pointer, hides_name) = hidden.pointer_without(pointer);
+    if let (Some(Value::String(one)), Some(Value::String(other))) = (both.before, both.after)
         && (one.contains('\n') || other.contains('\n'))
-        && !Hidden::is_place(key, &pointer)
+        && !place.is_hidden(pointer)
     {
-        return lines(pointer, one, other, hidden);
+        let told = lines(told_pointer, one, other, hidden);
+        return PlanField { hidden: told.hidden || hides_name, ..told };
     }
-    let (mut hides, mut cuts) = (false, false);
+    let (mut hides, mut cuts) = (hides_name, false);
     let mut tell = |value: &Value| {
-        let (value, is_hidden) = hidden.without(key, &pointer, value);
+        let (value, is_hidden) = hidden.without(place, pointer, value);
         let (value, is_cut) = bounded(value);
         hides |= is_hidden;
         cuts |= is_cut;
         value
     };
-    let (before, after) = (before.map(&mut tell), after.map(&mut tell));
-    PlanField { pointer, before, after, line: None, hidden: hides, cut: cuts }
+    let (before, after) = (both.before.map(&mut tell), both.after.map(&mut tell));
+    PlanField { pointer: told_pointer, before, after, line: None, hidden: hides, cut: cuts }
 }
 
 /// Of texts with many lines what differs.
@@ -281,6 +300,33 @@ mod tests {
 
         assert_eq!(told[0].after, Some(json!("x: 2\n(hidden)\n")));
         assert!(told[0].hidden);
+    }
+
+    #[test]
+    fn what_a_secret_within_another_object_holds_is_hidden_field_by_field() {
+        let template = |value: &str| {
+            let secret = json!({"kind": "Secret", "type": value, "data": {"a": value, "b": {"c": 1}}});
+            json!({"spec": {"list": [{"kind": "ConfigMap", "data": {"a": value}}, secret]}})
+        };
+
+        let told = words(&template("one"), &template("two"));
+
+        let expected = [
+            "/spec/list/0/data/a \"one\" \"two\"",
+            "/spec/list/1/data/a \"(hidden)\" \"(hidden)\"",
+            "/spec/list/1/type \"one\" \"two\"",
+        ];
+        assert_eq!(told, expected);
+        let lines = words(&template("a: 1\n"), &template("a: 2\n"));
+        assert_eq!(lines[1], "/spec/list/1/data/a \"(hidden)\" \"(hidden)\"", "also of many lines nothing is told");
+    }
+
+    #[test]
+    fn a_pointer_names_no_text_of_a_secret() {
+        let told = diff(&json!({}), &json!({"of hunter2 is it": 1, "a/b": 2}));
+
+        assert_eq!((&*told[0].pointer, told[0].hidden), ("/a~1b", false));
+        assert_eq!((&*told[1].pointer, told[1].hidden), ("/(hidden)", true));
     }
 
     #[test]

@@ -21,53 +21,76 @@ pub struct ClusterChange {
     pub cluster: Name,
     /// It is assigned nothing of the target yet.
     pub first_install: bool,
-    /// In the order of their keys.
-    pub objects: Arc<[PlanObject]>,
+    /// In the order of their keys. Clusters share lists, and lists share what they name: a fleet has far more of them together
+    /// than are told.
+    pub objects: Arc<[Arc<PlanObject>]>,
     pub unchanged: usize,
 }
 
+/// Clusters for which the same is told, and what that is.
+#[derive(Debug)]
+pub struct Shared {
+    /// Without objects.
+    group: PlanGroup,
+    objects: Arc<[Arc<PlanObject>]>,
+}
+
 /// Clusters for which the same is told together: those with most clusters first, and last those for which nothing changes.
-pub fn group(changes: Vec<ClusterChange>) -> Vec<PlanGroup> {
-    // Many clusters share one list.
-    let mut digests: BTreeMap<*const PlanObject, Digest> = BTreeMap::new();
-    let mut groups: BTreeMap<(bool, Digest), PlanGroup> = BTreeMap::new();
+pub fn group(changes: Vec<ClusterChange>) -> Vec<Shared> {
+    // Their places in memory are nobody else's as long as they are there: all are kept until the end.
+    let mut of_objects: BTreeMap<*const PlanObject, Digest> = BTreeMap::new();
+    let mut digests: BTreeMap<*const Arc<PlanObject>, Digest> = BTreeMap::new();
+    let mut groups: BTreeMap<(bool, Digest), Shared> = BTreeMap::new();
     let mut kept = Vec::new();
     for change in changes {
-        let told = || Digest::of(&serde_json::to_vec(&*change.objects).expect("a plan is JSON"));
         let digest = if change.objects.is_empty() {
             Digest::of(b"")
         } else {
-            *digests.entry(change.objects.as_ptr()).or_insert_with(told)
+            *digests.entry(change.objects.as_ptr()).or_insert_with(|| digest_of(&change.objects, &mut of_objects))
         };
-        let found = groups.entry((change.first_install, digest)).or_insert_with(|| PlanGroup {
-            clusters: Vec::new(),
-            first_install: change.first_install,
-            counts: counts(&*change.objects, change.unchanged),
-            objects: change.objects.to_vec(),
-            more_objects: 0,
+        let found = groups.entry((change.first_install, digest)).or_insert_with(|| Shared {
+            group: PlanGroup {
+                clusters: Vec::new(),
+                first_install: change.first_install,
+                counts: counts(change.objects.iter().map(|object| &**object), change.unchanged),
+                objects: Vec::new(),
+                more_objects: 0,
+            },
+            objects: Arc::clone(&change.objects),
         });
-        found.counts.unchanged = found.counts.unchanged.filter(|count| *count == change.unchanged);
-        found.clusters.push(change.cluster);
-        // Its place in memory is no other list's as long as it is there.
+        let told = &mut found.group.counts;
+        told.unchanged = told.unchanged.filter(|count| *count == change.unchanged);
+        found.group.clusters.push(change.cluster);
         kept.push(change.objects);
     }
     let mut groups: Vec<_> = groups.into_values().collect();
-    groups.iter_mut().for_each(|group| group.clusters.sort());
+    groups.iter_mut().for_each(|one| one.group.clusters.sort());
     groups.sort_by(|one, other| {
         let place = |group: &PlanGroup| (!group.counts.is_any(), std::cmp::Reverse(group.clusters.len()));
+        let (one, other) = (&one.group, &other.group);
         place(one).cmp(&place(other)).then_with(|| one.clusters.cmp(&other.clusters))
     });
     groups
 }
 
+/// Of a list; each object is written out once, however many lists name it.
+fn digest_of(objects: &[Arc<PlanObject>], known: &mut BTreeMap<*const PlanObject, Digest>) -> Digest {
+    let mut all = String::new();
+    for object in objects {
+        let told = || Digest::of(&serde_json::to_vec(&**object).expect("a plan is JSON"));
+        all += &known.entry(Arc::as_ptr(object)).or_insert_with(told).to_string();
+    }
+    Digest::of(all.as_bytes())
+}
+
 /// As much of them as is told, and how many groups are left out. Objects are named also where their fields are not told.
-pub fn cut(mut groups: Vec<PlanGroup>) -> (Vec<PlanGroup>, usize) {
-    let more = groups.len().saturating_sub(GROUPS_MAX);
-    groups.truncate(GROUPS_MAX);
+pub fn cut(all: Vec<Shared>) -> (Vec<PlanGroup>, usize) {
+    let more = all.len().saturating_sub(GROUPS_MAX);
+    let mut groups = Vec::new();
     let mut left = FIELDS_BYTES_MAX;
-    for group in &mut groups {
-        group.more_objects = group.objects.len().saturating_sub(OBJECTS_MAX);
-        group.objects.truncate(OBJECTS_MAX);
+    for Shared { mut group, objects } in all.into_iter().take(GROUPS_MAX) {
+        group.more_objects = objects.len().saturating_sub(OBJECTS_MAX);
+        group.objects = objects.iter().take(OBJECTS_MAX).map(|object| PlanObject::clone(object)).collect();
         for object in &mut group.objects {
             let bytes = serde_json::to_vec(&object.fields).map_or(0, |bytes| bytes.len());
             match left.checked_sub(bytes) {
@@ -75,6 +98,7 @@ pub fn cut(mut groups: Vec<PlanGroup>) -> (Vec<PlanGroup>, usize) {
                 None => object.more_fields += std::mem::take(&mut object.fields).len(),
             }
         }
+        groups.push(group);
     }
     (groups, more)
 }
@@ -106,8 +130,8 @@ mod tests {
     }
 
     fn change(cluster: &str, objects: Vec<PlanObject>, unchanged: usize) -> ClusterChange {
-        let cluster = cluster.parse().expect("a name");
-        ClusterChange { cluster, first_install: false, objects: objects.into(), unchanged }
+        let (cluster, objects) = (cluster.parse().expect("a name"), objects.into_iter().map(Arc::new).collect());
+        ClusterChange { cluster, first_install: false, objects, unchanged }
     }
 
     #[test]
@@ -120,7 +144,7 @@ mod tests {
             change("e", Vec::new(), 3),
         ];
 
-        let groups = group(changes);
+        let (groups, _) = cut(group(changes));
 
         let told: Vec<_> = groups
             .iter()

@@ -1,6 +1,6 @@
 //! What a plan does not tell: what Secrets hold, wherever it stands, and digests of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
 
 use serde_json::Value;
 
@@ -19,11 +19,20 @@ const CHECKSUM: &str = "checksum~1";
 /// A shorter value (`true`, `8080`) stands in too many places by chance.
 const SHORTEST: usize = 6;
 
+/// By so much of its start a longer text is known: what is searched costs so much at each of its places and no more, whatever
+/// a Secret holds, and it is hidden also where the rest of it is missing.
+const KNOWN_BYTES_MAX: usize = 128;
+
 /// Texts that stand in Secrets of what is compared, and are hidden wherever else they stand.
+///
+/// Whoever can push writes the texts and what they are searched in: both may have millions of bytes.
 #[derive(Clone, Default)]
 pub struct Hidden {
-    /// By how they begin, so that a text is looked through once.
-    texts: BTreeMap<[u8; SHORTEST], BTreeSet<String>>,
+    /// How they begin: hardly any place of another text does so.
+    starts: HashSet<[u8; SHORTEST]>,
+    /// Sorted, and none begins with another one: so the one that a text begins with, if any, is the last that does not come after
+    /// the text.
+    texts: Vec<Box<[u8]>>,
 }
 
 /// Without the texts.
@@ -36,11 +45,18 @@ impl std::fmt::Debug for Hidden {
 impl Hidden {
     /// Those that are too short are left out.
     pub fn new<T: Into<String>>(texts: impl IntoIterator<Item = T>) -> Self {
+        let known = |text: T| {
+            let text: String = text.into();
+            let bytes = text.trim().as_bytes();
+            (bytes.len() >= SHORTEST).then(|| Box::<[u8]>::from(&bytes[..bytes.len().min(KNOWN_BYTES_MAX)]))
+        };
+        let sorted: BTreeSet<Box<[u8]>> = texts.into_iter().filter_map(known).collect();
         let mut hidden = Self::default();
-        for text in texts {
-            let text: String = text.into().trim().to_owned();
-            if let Some(start) = text.as_bytes().first_chunk::<SHORTEST>() {
-                hidden.texts.entry(*start).or_default().insert(text);
+        for text in sorted {
+            // What begins with a shorter one comes right after it, with nothing between but others that do.
+            if !hidden.texts.last().is_some_and(|shorter| text.starts_with(shorter)) {
+                hidden.starts.extend(text.first_chunk::<SHORTEST>());
+                hidden.texts.push(text);
             }
         }
         hidden
@@ -48,51 +64,118 @@ impl Hidden {
 
     /// Whether one of them stands in the text.
     pub fn is_in(&self, text: &str) -> bool {
-        let starts_at = |(at, window): (usize, &[u8])| {
-            let window: &[u8; SHORTEST] = window.try_into().expect("windows have that length");
-            let known = self.texts.get(window)?;
-            known.iter().any(|known| text.as_bytes()[at..].starts_with(known.as_bytes())).then_some(())
-        };
-        !self.texts.is_empty() && text.as_bytes().windows(SHORTEST).enumerate().find_map(starts_at).is_some()
+        let bytes = text.as_bytes();
+        let may_start =
+            |window: &[u8]| window.first_chunk::<SHORTEST>().is_some_and(|start| self.starts.contains(start));
+        let mut windows = bytes.windows(SHORTEST).enumerate();
+        !self.texts.is_empty() && windows.any(|(at, window)| may_start(window) && self.is_start_of(&bytes[at..]))
     }
 
-    /// Whether nothing of what stands at a pointer of an object is told.
-    pub(super) fn is_place(key: &ObjectKey, pointer: &str) -> bool {
-        // Whatever group the kind is of: what is called so holds secrets.
-        let below =
-            |field: &str| pointer.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if key.kind == "Secret" && (below("/data") || below("/stringData")) {
-            return true;
-        }
-        let annotation = pointer.rsplit_once("/annotations/").map(|(_, name)| name);
-        annotation.is_some_and(|name| name == LAST_APPLIED || name.starts_with(CHECKSUM))
+    fn is_start_of(&self, bytes: &[u8]) -> bool {
+        let after = self.texts.partition_point(|text| **text <= *bytes);
+        after.checked_sub(1).is_some_and(|at| bytes.starts_with(&self.texts[at]))
+    }
+
+    /// A JSON pointer with [`HIDDEN`] for names that are not told; says whether there are any.
+    pub(super) fn pointer_without(&self, pointer: &str) -> (String, bool) {
+        let mut hides = false;
+        let names = pointer.split('/').map(|name| {
+            let is_hidden = self.is_in(&unescaped(name));
+            hides |= is_hidden;
+            if is_hidden { HIDDEN } else { name }
+        });
+        let names: Vec<_> = names.collect();
+        (names.join("/"), hides)
     }
 
     /// The value at that place, with [`HIDDEN`] for what is not told; says whether that is something.
-    pub(super) fn without(&self, key: &ObjectKey, pointer: &str, value: &Value) -> (Value, bool) {
+    pub(super) fn without(&self, place: Place<'_>, pointer: &str, value: &Value) -> (Value, bool) {
         match value {
             Value::Object(fields) => {
-                let mut hides = false;
-                let fields = fields.iter().map(|(name, value)| {
-                    let (value, hidden) = self.without(key, &format!("{pointer}/{}", escaped(name)), value);
-                    hides |= hidden;
-                    (name.clone(), value)
-                });
-                (Value::Object(fields.collect()), hides)
+                let (mut hides, mut unnamed) = (false, 0_usize);
+                let mut told = serde_json::Map::new();
+                for (name, field) in fields {
+                    let place = Place { is_secret: place.is_secret || holds_secrets(value, name), ..place };
+                    let (field, is_hidden) = self.without(place, &format!("{pointer}/{}", escaped(name)), field);
+                    hides |= is_hidden;
+                    let name = if self.is_in(name) {
+                        (hides, unnamed) = (true, unnamed + 1);
+                        // A map has each name once.
+                        if unnamed == 1 { HIDDEN.to_owned() } else { format!("{HIDDEN} {unnamed}") }
+                    } else {
+                        name.clone()
+                    };
+                    told.insert(name, field);
+                }
+                (Value::Object(told), hides)
             }
             Value::Array(items) => {
                 let mut hides = false;
-                let items = (0_usize..).zip(items).map(|(place, item)| {
-                    let (item, hidden) = self.without(key, &format!("{pointer}/{place}"), item);
+                let items = (0_usize..).zip(items).map(|(at, item)| {
+                    let (item, hidden) = self.without(place, &format!("{pointer}/{at}"), item);
                     hides |= hidden;
                     item
                 });
                 (Value::Array(items.collect()), hides)
             }
-            _ if Self::is_place(key, pointer) => (HIDDEN.into(), true),
+            _ if place.is_hidden(pointer) => (HIDDEN.into(), true),
             Value::String(text) if self.is_in(text) => (HIDDEN.into(), true),
+            Value::Number(number) if self.is_in(&number.to_string()) => (HIDDEN.into(), true),
             other => (other.clone(), false),
         }
+    }
+}
+
+/// Where a value stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) key: &'a ObjectKey,
+    /// It is of what a Secret within the object holds.
+    pub(super) is_secret: bool,
+}
+
+impl Place<'_> {
+    /// Whether nothing of what stands at a pointer of the object is told.
+    pub(super) fn is_hidden(self, pointer: &str) -> bool {
+        let below =
+            |field: &str| pointer.strip_prefix(field).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if self.is_secret || is_secret_kind(&self.key.kind) && (below("/data") || below("/stringData")) {
+            return true;
+        }
+        let annotation = pointer.rsplit_once("/annotations/").map(|(_, name)| name);
+        annotation.is_some_and(|name| name == LAST_APPLIED || name.starts_with(CHECKSUM))
+    }
+}
+
+/// Whatever group the kind is of: what is called so holds secrets.
+fn is_secret_kind(kind: &str) -> bool {
+    kind.ends_with("Secret")
+}
+
+/// Whether the field of that name of a map is what a Secret holds.
+pub(super) fn holds_secrets(map: &Value, name: &str) -> bool {
+    matches!(name, "data" | "stringData") && map["kind"].as_str().is_some_and(is_secret_kind)
+}
+
+/// All that Secrets hold as texts: that of the object, if it is one, and of those that stand within it, as in a template that
+/// a controller makes Secrets of.
+pub fn texts_held(object: &Value) -> Vec<String> {
+    let mut texts = Vec::new();
+    collect(object, false, &mut texts);
+    texts
+}
+
+fn collect(value: &Value, is_secret: bool, texts: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                collect(field, is_secret || holds_secrets(value, name), texts);
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| collect(item, is_secret, texts)),
+        Value::String(text) if is_secret => texts.push(text.clone()),
+        Value::Number(number) if is_secret => texts.push(number.to_string()),
+        _ => {}
     }
 }
 
@@ -101,14 +184,19 @@ pub(super) fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
+fn unescaped(name: &str) -> String {
+    name.replace("~1", "/").replace("~0", "~")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn key(kind: &str) -> ObjectKey {
-        ObjectKey { api_version: "v1".into(), kind: kind.into(), namespace: None, name: "a".into() }
+    fn told(hidden: &Hidden, kind: &str, pointer: &str, value: &Value) -> (Value, bool) {
+        let key = ObjectKey { api_version: "v1".into(), kind: kind.into(), namespace: None, name: "a".into() };
+        hidden.without(Place { key: &key, is_secret: false }, pointer, value)
     }
 
     #[test]
@@ -117,25 +205,77 @@ mod tests {
         let secret = json!({"kind": "Secret", "type": "Opaque", "data": {"a": "aHVudGVyMg==", "b": {"c": 1}},
             "metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": "x", "other": "told"}}});
 
-        let (told, hides) = hidden.without(&key("Secret"), "", &secret);
+        let (shown, hides) = told(&hidden, "Secret", "", &secret);
 
         assert!(hides);
-        assert_eq!(told["data"], json!({"a": HIDDEN, "b": {"c": HIDDEN}}));
-        assert_eq!(told["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"], HIDDEN);
-        assert_eq!((&told["type"], &told["metadata"]["annotations"]["other"]), (&json!("Opaque"), &json!("told")));
+        assert_eq!(shown["data"], json!({"a": HIDDEN, "b": {"c": HIDDEN}}));
+        assert_eq!(shown["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"], HIDDEN);
+        assert_eq!((&shown["type"], &shown["metadata"]["annotations"]["other"]), (&json!("Opaque"), &json!("told")));
         let map = json!({"data": {"url": "postgres://a:hunter2@db", "b": "yes it is"}});
-        let (told, _) = hidden.without(&key("ConfigMap"), "", &map);
-        assert_eq!(told, json!({"data": {"url": HIDDEN, "b": "yes it is"}}));
+        let (shown, _) = told(&hidden, "ConfigMap", "", &map);
+        assert_eq!(shown, json!({"data": {"url": HIDDEN, "b": "yes it is"}}));
     }
 
     #[test]
     fn a_digest_of_a_secret_is_told_in_no_annotation() {
         let pod = json!({"annotations": {"checksum/secret": "0123", "prometheus.io/scrape": "true"}});
 
-        let (told, hides) = Hidden::default().without(&key("Deployment"), "/spec/template/metadata", &pod);
+        let (shown, hides) = told(&Hidden::default(), "Deployment", "/spec/template/metadata", &pod);
 
         assert!(hides);
-        assert_eq!(told, json!({"annotations": {"checksum/secret": HIDDEN, "prometheus.io/scrape": "true"}}));
+        assert_eq!(shown, json!({"annotations": {"checksum/secret": HIDDEN, "prometheus.io/scrape": "true"}}));
+    }
+
+    #[test]
+    fn what_a_secret_within_another_object_holds_is_hidden_and_known() {
+        let held = json!({"a": "hunter2", "b": {"c": [1234567, true]}});
+        let secret = json!({"kind": "SopsSecret", "type": "a", "stringData": held});
+        let template = json!({"spec": {"template": [secret, {"kind": "ConfigMap", "data": {"a": "told"}}]}});
+
+        let (shown, hides) = told(&Hidden::default(), "Template", "", &template);
+
+        assert!(hides);
+        let within = &shown["spec"]["template"];
+        assert_eq!(within[0]["stringData"], json!({"a": HIDDEN, "b": {"c": [HIDDEN, HIDDEN]}}));
+        assert_eq!((&within[0]["type"], &within[1]["data"]["a"]), (&json!("a"), &json!("told")));
+        assert_eq!(texts_held(&template), ["hunter2", "1234567"]);
+    }
+
+    #[test]
+    fn numbers_and_names_that_are_texts_of_a_secret_are_hidden_too() {
+        let hidden = Hidden::new(["123456", "hunter2"]);
+        let map = json!({"data": {"port": 123456, "hunter2": "a", "my-hunter2": "b", "other": 12345}});
+
+        let (shown, hides) = told(&hidden, "Template", "", &map);
+
+        assert!(hides);
+        let expected = json!({"data": {"port": HIDDEN, "(hidden)": "a", "(hidden) 2": "b", "other": 12345}});
+        assert_eq!(shown, expected);
+        assert_eq!(hidden.pointer_without("/data/hunter2/x"), ("/data/(hidden)/x".to_owned(), true));
+        assert_eq!(hidden.pointer_without("/data/a~1b"), ("/data/a~1b".to_owned(), false));
+    }
+
+    #[test]
+    fn each_text_is_found_wherever_it_stands_and_nothing_else() {
+        let texts = ["aaaaaa", "aaaaaab", "aaaaac", "abcdefgh", "abcdefxyz", "zzzzzz-long"];
+        let hidden = Hidden::new(texts);
+
+        for text in texts {
+            assert!(hidden.is_in(text) && hidden.is_in(&format!("é{text}é")), "{text}");
+        }
+        for other in ["", "aaaaa", "aaaaab", "abcdefg", "abcdefxy", "zzzzzz", "zzzzzz-lon", "ab cdefgh"] {
+            assert!(!hidden.is_in(other), "{other}");
+        }
+        assert!(!Hidden::default().is_in("aaaaaa"));
+    }
+
+    #[test]
+    fn a_long_text_is_known_by_how_it_begins() {
+        let long = "0123456789".repeat(100);
+        let hidden = Hidden::new([long.clone()]);
+
+        assert!(hidden.is_in(&long) && hidden.is_in(&long[..KNOWN_BYTES_MAX]));
+        assert!(!hidden.is_in(&long[..KNOWN_BYTES_MAX - 1]));
     }
 
     #[test]

@@ -34,14 +34,21 @@ pub(super) async fn find_or_make(hub: &Hub, target: &Target) -> Result<Option<Fr
     open(hub, target, generation, &seed).map(Some)
 }
 
-/// For whoever writes nothing: what is frozen by a word that is new follows from a seed that nobody has again. Says whether it is so.
-pub(super) async fn find_or_draw(hub: &Hub, target: &Target) -> Result<(Option<Frozen>, bool), BundleError> {
+/// For whoever writes nothing: what is frozen by a word that is new follows from a seed that nobody has again, and so does what a
+/// commit that was not let in makes of it. That could print what it was given. Says whether it is so.
+pub(super) async fn find_or_draw(
+    hub: &Hub,
+    target: &Target,
+    is_let_in: bool,
+) -> Result<(Option<Frozen>, bool), BundleError> {
     let Some(generation) = target.spec.render.frozen_generation() else { return Ok((None, false)) };
-    let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
-    let known = store::frozen_seeds::find(&mut db, target.id, generation).await?;
-    drop(db);
-    if let Some(known) = known {
-        return Ok((Some(open(hub, target, generation, &known)?), false));
+    if is_let_in {
+        let mut db = hub.pool.acquire().await.map_err(StoreError::from)?;
+        let known = store::frozen_seeds::find(&mut db, target.id, generation).await?;
+        drop(db);
+        if let Some(known) = known {
+            return Ok((Some(open(hub, target, generation, &known)?), false));
+        }
     }
     let mut bytes = random::<SEED_BYTES>();
     let drawn = Frozen::new(&bytes, &clock::now().to_string());

@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bellwether_core::bundle::Manifest;
 use bellwether_core::parameters::{Parameters, TraitsUsed};
 use bellwether_core::render::LeftOutHook;
 use bellwether_core::rollout::Candidate;
 use bellwether_core::source::GitRef;
-use bellwether_core::{Condition, Digest, Name};
+use bellwether_core::{Condition, Digest, Name, ObjectKey};
 
 use super::error::BundleError;
 use super::frozen;
@@ -24,10 +24,7 @@ use crate::store::sources::ReadSource;
 use crate::store::targets::Target;
 use crate::store::{self, StoreError};
 
-/// Somebody waits for it; a thousand sets of values that take a tenth of a second each.
-const LONGEST: Duration = Duration::from_mins(2);
-
-/// Bodies of objects, each once: a thousand clusters with 32 KiB of their own each.
+/// Bodies of objects and lists of them, each once: a thousand clusters with 32 KiB of their own each.
 pub(crate) const HELD_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Files that a server left out come with another fetch, and what these name with another.
@@ -46,13 +43,22 @@ pub(crate) struct Planned {
     pub(crate) is_drawn: bool,
 }
 
+/// What is to be rendered, and for how long.
+pub(crate) struct Asked<'a> {
+    /// With the spec that it would have.
+    pub(crate) target: &'a Target,
+    pub(crate) revision: &'a Revision,
+    pub(crate) reference: &'a GitRef,
+    pub(crate) candidates: &'a [Candidate],
+    /// The target follows it already: what is frozen for that is not kept from it.
+    pub(crate) is_let_in: bool,
+    /// No fetch goes on, and no render is begun, after that.
+    pub(crate) until: Instant,
+}
+
 /// `Err`: why nobody would be given anything.
-pub(crate) async fn render(
-    hub: &Hub,
-    target: &Target,
-    (revision, reference): (&Revision, &GitRef),
-    candidates: &[Candidate],
-) -> Result<Result<Planned, Condition>, StoreError> {
+pub(crate) async fn render(hub: &Hub, asked: &Asked<'_>) -> Result<Result<Planned, Condition>, StoreError> {
+    let &Asked { target, revision, reference, candidates, until, .. } = asked;
     let mut db = hub.pool.acquire().await?;
     let agents = store::clusters::list_agent_namespaces(&mut db, target.project.id).await?;
     let mut sources = Sources::default();
@@ -66,26 +72,31 @@ pub(crate) async fn render(
         clusters: candidates.iter().map(values).collect(),
         read: TraitsUsed::ALL,
         is_asked: true,
-        longest: LONGEST,
+        longest: until.saturating_duration_since(Instant::now()),
         sources: Arc::new(sources),
         asked: Arc::default(),
     };
     let mut fetches = 0;
     loop {
-        let error = match render_once(&job, agents.clone()).await {
+        let error = match render_once(&job, agents.clone(), asked).await {
             Ok(planned) => return Ok(Ok(planned)),
             Err(BundleError::Store(error)) => return Err(error),
             Err(error) => error,
         };
-        if matches!(error, BundleError::Source { error: SourceError::Unknown, .. }) {
+        let is_unknown = matches!(error, BundleError::Source { error: SourceError::Unknown, .. });
+        let lacking = error.lacking(target.repo).filter(|_| fetches < FETCHES_MAX);
+        if Instant::now() >= until && (is_unknown || lacking.is_some()) {
+            return Ok(Err(too_much("to find out what it is rendered from takes too long")));
+        }
+        if is_unknown {
             let mut db = hub.pool.acquire().await?;
             Arc::make_mut(&mut job.sources).find(&mut db, target, job.asked.list()).await?;
-        } else if let Some(repo) = error.lacking(target.repo).filter(|_| fetches < FETCHES_MAX) {
+        } else if let Some(repo) = lacking {
             fetches += 1;
             let fetched = if repo == target.repo {
-                looked::look(hub, repo, reference).await?.map(drop)
+                looked::look(hub, repo, reference, until).await?.map(drop)
             } else {
-                looked::fetch_more(hub, repo).await?
+                looked::fetch_more(hub, repo, until).await?
             };
             if let Err(condition) = fetched {
                 return Ok(Err(condition));
@@ -98,9 +109,9 @@ pub(crate) async fn render(
 }
 
 /// One after another, as the stage does; after one that an engine did not end none is begun.
-async fn render_once(job: &Job<'_>, agents: BTreeSet<String>) -> Result<Planned, BundleError> {
-    let until = Instant::now() + job.longest;
-    let (frozen, is_drawn) = frozen::find_or_draw(job.hub, job.target).await?;
+async fn render_once(job: &Job<'_>, agents: BTreeSet<String>, asked: &Asked<'_>) -> Result<Planned, BundleError> {
+    let until = asked.until;
+    let (frozen, is_drawn) = frozen::find_or_draw(job.hub, job.target, asked.is_let_in).await?;
     let manifests = Arc::new(job.open_with(frozen).await?);
     let recipe = Arc::new(job.recipe(agents));
     let mut planned = Planned {
@@ -136,6 +147,7 @@ async fn render_once(job: &Job<'_>, agents: BTreeSet<String>) -> Result<Planned,
         let gives = match made {
             Ok(made) => {
                 let digest = made.manifest.digest();
+                bytes += if planned.manifests.contains_key(&digest) { 0 } else { bytes_of(&made.manifest) };
                 planned.manifests.insert(digest, made.manifest);
                 for object in made.objects {
                     bytes += if planned.bodies.contains_key(&object.digest) { 0 } else { object.body.len() };
@@ -162,6 +174,15 @@ async fn render_once(job: &Job<'_>, agents: BTreeSet<String>) -> Result<Planned,
     planned.sources = job.asked.found(&job.sources);
     planned.left_out_hooks = manifests.left_out_hooks().into_iter().collect();
     Ok(planned)
+}
+
+/// Of its keys, roughly: they are held once more by what becomes of each object.
+fn bytes_of(manifest: &Manifest) -> usize {
+    let of_key = |key: &ObjectKey| {
+        let namespace = key.namespace.as_ref().map_or(0, String::len);
+        key.api_version.len() + key.kind.len() + namespace + key.name.len()
+    };
+    manifest.entries().iter().map(|entry| size_of_val(entry) + of_key(&entry.key)).sum()
 }
 
 fn too_much(why: &str) -> Condition {

@@ -1,5 +1,7 @@
 //! How much is read at once, so that reading holds up no change.
 
+use std::sync::Arc;
+
 use tokio::sync::Semaphore;
 
 /// What may be read at once by all tokens. A page reads for as long as it is long, and holds a connection meanwhile
@@ -8,8 +10,8 @@ pub(crate) struct Reads {
     pub(super) pages: Semaphore,
     /// It reads the whole log.
     pub(super) checks: Semaphore,
-    /// Each renders as much as a push does.
-    pub(super) plans: Semaphore,
+    /// Each renders as much as a push does, and has its turn until it ends, whether anybody still waits for it or not.
+    pub(crate) plans: Arc<Semaphore>,
 }
 
 /// Half of the API's pool.
@@ -23,7 +25,7 @@ impl Default for Reads {
         Self {
             pages: Semaphore::new(PAGES_AT_ONCE),
             checks: Semaphore::new(CHECKS_AT_ONCE),
-            plans: Semaphore::new(PLANS_AT_ONCE),
+            plans: Arc::new(Semaphore::new(PLANS_AT_ONCE)),
         }
     }
 }

@@ -5,6 +5,7 @@ mod bodies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bellwether_core::api::{
     PlanBase, PlanDocument, PlanGroup, PlanHead, PlanObject, PlanWave, Unplanned, WrittenTarget,
@@ -14,20 +15,23 @@ use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::plan::{ClusterChange, Hidden, Step, cut, group, object, steps};
 use bellwether_core::render::LEFT_OUT_MAX;
 use bellwether_core::rollout::{
-    Begin, Beginning, Candidate, Kind, Placed, Replaced, RolloutState, begin, moves, replacing, strategy_for,
+    Begin, Beginning, Candidate, Kind, Placed, Replaced, RolloutState, Situation, begin, moves, replacing, strategy_for,
 };
-use bellwether_core::session::Prune;
+use bellwether_core::session::{Prune, SyncOptions};
 use bellwether_core::source::GitRef;
-use bellwether_core::{ClusterId, Condition, Digest, Name, ObjectKey, RevisionId};
+use bellwether_core::{ClusterId, Condition, Digest, Name, ObjectKey, RenderId, RevisionId};
 
 use self::bodies::Bodies;
 use crate::Hub;
-use crate::bundle::planned::{self, Planned};
+use crate::bundle::planned::{self, Asked, Planned};
 use crate::source::policy;
 use crate::store::assignments::Replaced as Assigned;
 use crate::store::revisions::Revision;
-use crate::store::targets::Target;
+use crate::store::targets::{State, Target};
 use crate::store::{self, Connection, StoreError};
+
+/// From the first fetch to the last render. Somebody waits for it; a thousand sets of values that take a tenth of a second each.
+pub(crate) const LONGEST: Duration = Duration::from_mins(2);
 
 /// What is to be compared with what the clusters of a target are assigned.
 pub(crate) struct Head {
@@ -39,6 +43,7 @@ pub(crate) struct Head {
     pub(crate) revision: Revision,
     /// Why it would not roll out, as far as that is known before it is rendered.
     pub(crate) holds: Vec<Condition>,
+    pub(crate) until: Instant,
 }
 
 /// What clusters are assigned.
@@ -69,12 +74,24 @@ pub(crate) async fn make(hub: &Hub, target: &Target, mut head: Head) -> Result<P
     let mut candidates =
         store::fleet::list_candidates(&mut db, target.project.id, &selector.match_labels, TraitsUsed::ALL).await?;
     candidates.retain(|cluster| selector.selects(&cluster.labels));
+    let asked = Asked {
+        target: &head.target,
+        revision: &head.revision,
+        reference: &head.reference,
+        candidates: &candidates,
+        is_let_in: is_let_in(&mut db, target, &head).await?,
+        until: head.until,
+    };
     drop(db);
-    let rendered = planned::render(hub, &head.target, (&head.revision, &head.reference), &candidates).await?;
+    let rendered = planned::render(hub, &asked).await?;
     let mut db = hub.requests.acquire().await?;
-    head.holds.extend(holds(&mut db, target, rendered.as_ref().ok()).await?);
+    head.holds.extend(holds(&mut db, (target, &head.target), rendered.as_ref().ok()).await?);
     let clusters: Vec<_> = candidates.iter().map(|one| one.cluster).collect();
-    let assigned = store::assignments::list_replaced(&mut db, target.id, &clusters).await?;
+    let mut assigned = store::assignments::list_replaced(&mut db, target.id, &clusters).await?;
+    if target.spec.sync.prune == Prune::Never && head.target.spec.sync.prune != Prune::Never {
+        // What stayed because nothing was to be deleted goes as soon as something is, however well the cluster was with it.
+        assigned.values_mut().for_each(|old| old.is_done = false);
+    }
     let base = list_base(&mut db, target, &candidates).await?;
     let holders = store::assignments::list_holders(&mut db, target.id).await?;
     let holding: BTreeSet<_> = holders.iter().map(|holder| holder.cluster).collect();
@@ -85,27 +102,11 @@ pub(crate) async fn make(hub: &Hub, target: &Target, mut head: Head) -> Result<P
     let is_new = |one: &&Candidate| !target.spec.clusters.selects(&one.labels);
     let selected = candidates.iter().filter(is_new).map(|one| one.name.clone()).collect();
     let mut document = PlanDocument {
-        target: target.name.clone(),
-        compared_with: "assigned".to_owned(),
         base,
-        head: PlanHead {
-            repo: head.repo.clone(),
-            reference: head.revision.reference.clone(),
-            commit: head.revision.commit.clone(),
-            subject: head.revision.subject.clone(),
-            verified_by: head.revision.verified.as_ref().map(ToString::to_string),
-        },
-        spec_changes: spec_changes(target, &head.target),
-        differs: false,
-        holds: head.holds,
-        groups: Vec::new(),
-        more_groups: 0,
-        waves: Vec::new(),
         selected,
         unselected: unselected.into_iter().collect(),
-        unplanned: Vec::new(),
-        left_out_hooks: Vec::new(),
-        notes: Vec::new(),
+        holds: std::mem::take(&mut head.holds),
+        ..begin_document(target, &head)
     };
     match rendered {
         Err(condition) => {
@@ -120,10 +121,67 @@ pub(crate) async fn make(hub: &Hub, target: &Target, mut head: Head) -> Result<P
             compare(hub, (&head.target, candidates), planned, base, &mut document).await?;
         }
     }
+    let is_first = document.groups.iter().any(|group| group.first_install);
+    document.notes.extend(sync_notes(target, &head.target, is_first));
+    // Those for which nothing changes come last, so that none of the others is cut off for them.
     document.differs = document.groups.iter().any(|group| group.counts.is_any())
         || !(document.selected.is_empty() && document.unselected.is_empty() && document.spec_changes.is_empty());
-    (document.groups, document.more_groups) = cut(std::mem::take(&mut document.groups));
     Ok(document)
+}
+
+/// Whether the head is what the target follows as it stands: seen there, and let in. Only that is given what is frozen for the
+/// target: whoever may push another branch could have it printed.
+async fn is_let_in(db: &mut Connection, target: &Target, head: &Head) -> Result<bool, StoreError> {
+    if head.target.repo != target.repo {
+        return Ok(false);
+    }
+    let (seen, condition) = store::revisions::find_head(db, target.repo, &target.reference).await?;
+    let Some(seen) = seen.filter(|seen| condition.is_none() && seen.commit == head.revision.commit) else {
+        return Ok(false);
+    };
+    let policy = policy::load_policy(db, target).await?;
+    Ok(policy.is_none_or(|policy| policy.admits(seen.verified.as_ref())))
+}
+
+/// What is told whatever comes of it.
+fn begin_document(target: &Target, head: &Head) -> PlanDocument {
+    PlanDocument {
+        target: target.name.clone(),
+        compared_with: "assigned".to_owned(),
+        base: Vec::new(),
+        head: PlanHead {
+            repo: head.repo.clone(),
+            reference: head.revision.reference.clone(),
+            commit: head.revision.commit.clone(),
+            subject: head.revision.subject.clone(),
+            verified_by: head.revision.verified.as_ref().map(ToString::to_string),
+        },
+        spec_changes: spec_changes(target, &head.target),
+        differs: false,
+        holds: Vec::new(),
+        groups: Vec::new(),
+        more_groups: 0,
+        waves: Vec::new(),
+        selected: Vec::new(),
+        unselected: Vec::new(),
+        unplanned: Vec::new(),
+        left_out_hooks: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+/// Of what comes without a rollout, and of what is made and stands in no manifest.
+fn sync_notes(target: &Target, head: &Target, is_first: bool) -> Vec<String> {
+    let (before, after) = (&target.spec.sync, &head.spec.sync);
+    let mut notes = Vec::new();
+    if before != after {
+        notes.push("what `sync` says comes to every cluster at once, without waves".to_owned());
+    }
+    let is_new = is_first || !before.create_namespace || target.spec.namespace != head.spec.namespace;
+    if let Some(namespace) = head.spec.namespace.as_ref().filter(|_| after.create_namespace && is_new) {
+        notes.push(format!("`sync.createNamespace`: the namespace `{namespace}` is made where it is absent"));
+    }
+    notes
 }
 
 /// Names of what is another in the spec, and no values.
@@ -138,21 +196,23 @@ fn spec_changes(target: &Target, head: &Target) -> Vec<String> {
 }
 
 /// What keeps whatever is new from going out.
-async fn holds(db: &mut Connection, target: &Target, planned: Option<&Planned>) -> Result<Vec<Condition>, StoreError> {
+async fn holds(
+    db: &mut Connection,
+    (target, head): (&Target, &Target),
+    planned: Option<&Planned>,
+) -> Result<Vec<Condition>, StoreError> {
     let mut holds = Vec::new();
     let mut hold = |code: &str, message: &str, hint: &str| {
         holds.push(Condition::new(code, message, Some(hint), None));
     };
-    if store::targets::find_state(db, target.id).await?.held {
+    let state = store::targets::find_state(db, target.id).await?;
+    if state.held {
         let hint = format!("bellwether rollout release {}", target.name);
         hold("target_held", "the target is held after a rollback", &hint);
     }
-    let newest = store::rollouts::list_shown(db, &[target.id]).await?.pop();
-    if let Some(row) = newest
-        && matches!(row.state, RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack)
-    {
-        let message = format!("rollout {} goes on, and newer content waits until it has ended", row.id);
-        hold("rollout_under_way", &message, &format!("bellwether rollout why {}", target.name));
+    let same = planned.filter(|_| head.spec == target.spec);
+    if let Some((code, message)) = hold_of_rollout(db, target, &state, same).await? {
+        hold(code, &message, &format!("bellwether rollout why {}", target.name));
     }
     if let Some(planned) = planned {
         // Of the target's own repo it was found out where its commit was fetched.
@@ -163,6 +223,53 @@ async fn holds(db: &mut Connection, target: &Target, planned: Option<&Planned>) 
         }
     }
     Ok(holds)
+}
+
+/// What the target's own rollout has to do with it, as the rollout stage sees that. One of single clusters is in nobody's way.
+/// `planned`: what the present spec gives, and may be what that rollout is of.
+async fn hold_of_rollout(
+    db: &mut Connection,
+    target: &Target,
+    state: &State,
+    planned: Option<&Planned>,
+) -> Result<Option<(&'static str, String)>, StoreError> {
+    let current = store::rollouts::list_current(db, target.id, state.current_from, &[]).await?;
+    let main = current.into_iter().find(|row| Some(row.id.as_uuid()) == state.current_from);
+    let Some(main) = main else { return Ok(None) };
+    let empty_wave = match main.state {
+        RolloutState::Rolling => store::rollouts::find_empty_wave(db, main.id).await?,
+        _ => None,
+    };
+    let wanted = store::wanted::find(db, target.id).await?.filter(|one| one.target_version == target.version);
+    let wanted = wanted.filter(|one| {
+        let known: BTreeSet<_> = one.render.variants.values().collect();
+        planned.is_some_and(|planned| planned.gives.values().flatten().all(|digest| known.contains(digest)))
+    });
+    let is_rolled = wanted.as_ref().is_some_and(|one| state.rolled_since == Some(one.since));
+    let situation = Situation {
+        // What was never rendered is nobody's.
+        wanted: Some(wanted.map_or_else(|| RenderId::new(uuid::Uuid::nil()), |one| one.since)),
+        rolled: state.rolled_since,
+        main: Some(main.state),
+        empty_wave,
+        strategy: None,
+        changes: Vec::new(),
+        // That is said by itself.
+        held: false,
+        placed: Vec::new(),
+    };
+    let goes_on = matches!(main.state, RolloutState::Planned | RolloutState::Rolling | RolloutState::RollingBack);
+    let (id, is_closed) = (main.id, situation.is_closed());
+    if let Some(wave) = situation.empty_wave.filter(|_| is_rolled) {
+        let message = format!("rollout {id} of the same holds at wave `{wave}`, which selects no cluster");
+        return Ok(Some(("rollout_stopped", message)));
+    }
+    let said = if goes_on {
+        ("rollout_under_way", format!("rollout {id} goes on, and newer content waits until it has ended"))
+    } else {
+        ("rollout_stopped", format!("rollout {id} of the same has stopped, and does not begin again by itself"))
+    };
+    Ok(is_closed.then_some(said))
 }
 
 /// From which commits the selected clusters have what they are assigned.
@@ -203,7 +310,8 @@ async fn compare(
     document: &mut PlanDocument,
 ) -> Result<(), StoreError> {
     if planned.is_drawn {
-        let note = "what its chart leaves to chance is frozen by a word that is new: such values will be others";
+        let note = "what its chart leaves to chance was drawn for this plan alone, and is told as another: its word is new, or \
+                    the commit is not the one that the target follows, which alone is given what is frozen";
         document.notes.push(note.to_owned());
     }
     document.left_out_hooks = planned.left_out_hooks.iter().take(LEFT_OUT_MAX).cloned().collect();
@@ -219,10 +327,11 @@ async fn compare(
     let all: BTreeSet<_> = steps.iter().flat_map(|one| one.steps.iter().cloned()).collect();
     let secrets = secrets_of(base.manifests.values().chain(planned.manifests.values()));
     let bodies = Bodies::load(hub, planned.bodies, &all, &secrets).await?;
-    let prune = target.spec.sync.prune;
+    let sync = target.spec.sync;
     // It computes.
-    let told = move || told(steps, all, prune, &bodies, &secrets);
-    document.groups = tokio::task::spawn_blocking(told).await.expect("a comparison does not panic");
+    let told = move || told(steps, all, sync, &bodies, &secrets);
+    let told = tokio::task::spawn_blocking(told).await.expect("a comparison does not panic");
+    (document.groups, document.more_groups) = told;
     Ok(())
 }
 
@@ -263,24 +372,25 @@ fn steps_of(candidates: &[Candidate], planned: &Planned, base: &Base) -> (Vec<Cl
     (all, together(unplanned))
 }
 
+/// As much as is told, and how many groups more there are.
 fn told(
     clusters: Vec<ClusterSteps>,
     all: BTreeSet<Step>,
-    prune: Prune,
+    sync: SyncOptions,
     bodies: &Bodies,
     secrets: &BTreeSet<Digest>,
-) -> Vec<PlanGroup> {
+) -> (Vec<PlanGroup>, usize) {
     let hidden = Hidden::new(bodies.texts_of(secrets));
     let tell = |step: Step| {
         let (before, after) = (bodies.read(step.before), bodies.read(step.after));
-        let told = object(&step, (before.as_ref(), after.as_ref()), prune, &hidden);
-        (step, told)
+        let told = object(&step, (before.as_ref(), after.as_ref()), sync, &hidden);
+        (step, Arc::new(told))
     };
     let told: BTreeMap<_, _> = all.into_iter().map(tell).collect();
-    let mut lists: BTreeMap<*const Step, Arc<[PlanObject]>> = BTreeMap::new();
+    let mut lists: BTreeMap<*const Step, Arc<[Arc<PlanObject>]>> = BTreeMap::new();
     // They stay until the end, so that no other list has the place of one.
     let changes = clusters.iter().map(|one| {
-        let list = || one.steps.iter().map(|step| told[step].clone()).collect();
+        let list = || one.steps.iter().map(|step| Arc::clone(&told[step])).collect();
         let objects = if one.steps.is_empty() {
             [].into()
         } else {
@@ -289,7 +399,7 @@ fn told(
         let (cluster, first_install, unchanged) = (one.cluster.clone(), one.first_install, one.unchanged);
         ClusterChange { cluster, first_install, objects, unchanged }
     });
-    group(changes.collect())
+    cut(group(changes.collect()))
 }
 
 /// What a cluster is assigned, what it would be given, and what of before may still go: the same for many.
@@ -314,7 +424,7 @@ fn together(unplanned: Vec<(Name, Arc<Condition>)>) -> Vec<Unplanned> {
 
 /// Digests of Secrets, of whatever group.
 fn secrets_of<'a>(manifests: impl Iterator<Item = &'a Manifest>) -> BTreeSet<Digest> {
-    let is_secret = |entry: &&Entry| entry.key.kind == "Secret";
+    let is_secret = |entry: &&Entry| entry.key.kind.ends_with("Secret");
     manifests.flat_map(|manifest| manifest.entries().iter().filter(is_secret)).map(|entry| entry.digest).collect()
 }
 

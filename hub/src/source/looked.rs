@@ -1,11 +1,13 @@
 //! A ref that somebody wants to look at, which no target need follow: it is fetched as for anybody who asks, and nothing is
 //! written down. What else is found is seen by the next fetch that the stage makes.
 
+use std::time::Instant;
+
 use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::{Condition, RepoId};
 
 use super::git::{Commit, Head, RefError};
-use super::{Seen, fetch, has_to_wait, load};
+use super::{RepoError, Seen, fetch, has_to_wait, load};
 use crate::Hub;
 use crate::process::clock;
 use crate::store::StoreError;
@@ -18,8 +20,13 @@ pub(crate) struct Looked {
     pub(crate) waits: Option<Condition>,
 }
 
-/// Where a ref leads now; its commit is in the mirror afterwards. `Err`: why that cannot be told.
-pub(crate) async fn look(hub: &Hub, repo: RepoId, reference: &GitRef) -> Result<Result<Looked, Condition>, StoreError> {
+/// Where a ref leads now; its commit is in the mirror afterwards. `Err`: why that cannot be told by then.
+pub(crate) async fn look(
+    hub: &Hub,
+    repo: RepoId,
+    reference: &GitRef,
+    until: Instant,
+) -> Result<Result<Looked, Condition>, StoreError> {
     let now = clock::now();
     let Some(mut known) = load(hub, repo).await? else { return Ok(Err(gone())) };
     if let Some(until) = known.schedule.wait(true, now) {
@@ -28,10 +35,10 @@ pub(crate) async fn look(hub: &Hub, repo: RepoId, reference: &GitRef) -> Result<
     }
     let (name, seen_repo) = (full_name(reference), known.repo.clone());
     let is_followed = known.heads.contains_key(&name);
-    known.besides = Some(reference.clone());
+    (known.besides, known.until) = (Some(reference.clone()), Some(until));
     let found = match fetch(hub, known, true).await {
         Ok(found) => found,
-        Err(error) => return Ok(Err(error.condition(now))),
+        Err(error) => return Ok(Err(failed(&error, until))),
     };
     let head = found.into_iter().map(|found| found.head).find(|head| full_name(&head.reference) == name);
     let Some(head) = head else { return Ok(Err(gone())) };
@@ -55,10 +62,21 @@ pub(crate) async fn look(hub: &Hub, repo: RepoId, reference: &GitRef) -> Result<
     Ok(Ok(Looked { commit, head, waits }))
 }
 
-/// What readers of its mirror turned out to need comes, with what its targets follow. `Err`: why not.
-pub(crate) async fn fetch_more(hub: &Hub, repo: RepoId) -> Result<Result<(), Condition>, StoreError> {
-    let Some(known) = load(hub, repo).await? else { return Ok(Err(gone())) };
-    Ok(fetch(hub, known, true).await.map(drop).map_err(|error| error.condition(clock::now())))
+/// What readers of its mirror turned out to need comes, with what its targets follow. `Err`: why not by then.
+pub(crate) async fn fetch_more(hub: &Hub, repo: RepoId, until: Instant) -> Result<Result<(), Condition>, StoreError> {
+    let Some(mut known) = load(hub, repo).await? else { return Ok(Err(gone())) };
+    known.until = Some(until);
+    Ok(fetch(hub, known, true).await.map(drop).map_err(|error| failed(&error, until)))
+}
+
+/// One that was told to stop says nothing of why.
+fn failed(error: &RepoError, until: Instant) -> Condition {
+    let now = clock::now();
+    if Instant::now() < until {
+        return error.condition(now);
+    }
+    let hint = "try again: what came so far is kept, or another fetch of the repo has ended by then";
+    Condition::new("git_deadline", "the repo could not be fetched in time", Some(hint), Some(now))
 }
 
 fn gone() -> Condition {

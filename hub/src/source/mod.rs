@@ -16,7 +16,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bellwether_core::audit::{Action, Event};
@@ -104,6 +104,8 @@ struct Known {
     schedule: Schedule,
     /// A ref that somebody wants to look at, which need not be followed.
     besides: Option<GitRef>,
+    /// Of somebody who waits for it no longer; `None`: as long as a fetch may take.
+    until: Option<Instant>,
 }
 
 async fn load(hub: &Hub, id: RepoId) -> Result<Option<Known>, StoreError> {
@@ -121,7 +123,11 @@ async fn load(hub: &Hub, id: RepoId) -> Result<Option<Known>, StoreError> {
     };
     let ((repo, (credential, schedule)), (followers, commits, inputs)) = tokio::try_join!(of_repo, of_targets)?;
     let (heads, waiting) = commits;
-    Ok(repo.map(|repo| Known { repo, followers, heads, waiting, inputs, credential, schedule, besides: None }))
+    let known = |repo| {
+        let (besides, until) = (None, None);
+        Known { repo, followers, heads, waiting, inputs, credential, schedule, besides, until }
+    };
+    Ok(repo.map(known))
 }
 
 impl Known {
@@ -331,6 +337,8 @@ async fn fetch_as_app(
     was_asked: bool,
 ) -> Result<Vec<Found>, RepoError> {
     let (app, longest) = (GithubApp::read(app)?, hub.config.fetch_bounds().deadline);
+    let left = known.until.map(|until| until.saturating_duration_since(Instant::now()));
+    let longest = left.map_or(longest, |left| left.min(longest));
     loop {
         let token = hub.app_tokens.token(known.repo.id, &app, &remote, longest, clock::now()).await?;
         let with_it = Remote { credential: Some(token.text), ..remote.clone() };
@@ -348,20 +356,46 @@ async fn fetch_as_app(
 
 async fn fetch_from(hub: &Hub, known: &Arc<Known>, remote: Remote, was_asked: bool) -> Result<Vec<Found>, RepoError> {
     let (known, mirror) = (known.clone(), hub.mirrors.of(known.repo.id));
-    let stop = Arc::new(AtomicBool::new(false));
-    let work = {
-        let stop = stop.clone();
+    let (until, stop) = (known.until, Stops(Arc::default()));
+    let mut work = {
+        let stop = stop.0.clone();
         tokio::task::spawn_blocking(move || {
             let began = Instant::now();
             let heads = mirror.fetch(&remote, &known.wanted(was_asked), &stop);
             let took = began.elapsed();
-            let found = heads.map(|heads| heads.into_iter().map(|head| compare(&known, &mirror, head)).collect());
+            let compare = |head| compare(&known, &mirror, head);
+            let found = heads.map(|heads| heads.into_iter().map(compare).collect::<Vec<_>>());
             (found.map_err(RepoError::from), took)
         })
     };
-    let (found, took) = work.await.expect("a fetch does not panic");
+    if let Some(until) = until {
+        match tokio::time::timeout_at(until.into(), &mut work).await {
+            Ok(ended) => return note(hub, ended.expect("a fetch does not panic")),
+            Err(_) => stop.raise(),
+        }
+    }
+    // Also one that is to stop: whoever asked for it has it on their hands until it has.
+    note(hub, work.await.expect("a fetch does not panic"))
+}
+
+fn note(hub: &Hub, (found, took): (Result<Vec<Found>, RepoError>, Duration)) -> Result<Vec<Found>, RepoError> {
     hub.metrics.note_fetch(took);
     found
+}
+
+/// Tells a fetch to stop, at the latest when nobody is there any more who waits for it: it would go on without them.
+struct Stops(Arc<AtomicBool>);
+
+impl Stops {
+    fn raise(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Stops {
+    fn drop(&mut self) {
+        self.raise();
+    }
 }
 
 fn compare(known: &Known, mirror: &Slot, head: Head) -> Found {

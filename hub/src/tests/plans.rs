@@ -1,9 +1,16 @@
 //! What would change where, before it is merged: told to people, and given to nobody.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::http::StatusCode;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bellwether_core::repo::ForcePush;
+use bellwether_core::session::Prune;
 use serde_json::{Value, json};
 
+use super::engines;
 use super::scene::{ANOTHER, ONE, Scene, finish, label};
 use crate::source::git::signers::Signer;
 use crate::store::work::Stage;
@@ -298,4 +305,93 @@ async fn a_ref_that_cannot_be_had_is_told_and_nothing_is_planned(pool: Pool) {
     let (status, _) = scene.ask("POST", "/targets/one/plan", r#"{"ref": {"branch": "../pull/1/head"}}"#).await;
     assert_eq!(status, StatusCode::CONFLICT);
     assert_eq!(scene.entries().await.iter().filter(|entry| entry["action"] == "target.planned").count(), 0);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_branch_that_nobody_merged_is_not_given_what_is_frozen_for_the_target(pool: Pool) {
+    let scene = engines::scene(&pool, 1, &engines::engine()).await;
+    let options = json!({"helm": {"release": "one", "volatile": "freeze"}});
+    scene.change_spec("one", |spec| spec.render = serde_json::from_value(options).expect("options")).await;
+    let template = |kind: &str, field: &str, password: &str| {
+        let metadata = "{name: one, namespace: default}";
+        format!(
+            "apiVersion: v1\nkind: {kind}\nmetadata: {metadata}\n{field}: {{password: \"x{{{{ {password} }}}}\"}}\n"
+        )
+    };
+    let chart = ("one/Chart.yaml", "apiVersion: v2\nname: one\nversion: 1.0.0\n");
+    let secret = template("Secret", "stringData", "randAlphaNum 30");
+    scene.roll_out(&[chart, ("one/templates/a.yaml", &secret)], 1).await;
+    let (_, rendered) = scene.ask("GET", "/targets/one/render?cluster=cluster-1&secrets=true", "").await;
+    let password = rendered["objects"][0]["body"]["data"]["password"].as_str().expect("a password");
+    let password = String::from_utf8(STANDARD.decode(password).expect("base64")).expect("text");
+    let plan = scene.plan(json!({})).await;
+    assert_eq!((&plan["differs"], &plan["notes"]), (&json!(false), &Value::Null), "what is followed has it: {plan}");
+    // A part of it is no text that the Secret holds.
+    let printed = template("ConfigMap", "data", "randAlphaNum 30 | trunc 12");
+    scene.propose(&[("one/templates/a.yaml", &printed)]);
+
+    let plan = scene.plan_feature().await;
+
+    assert!(!plan.to_string().contains(&password[..13]), "{plan}");
+    assert!(plan["notes"][0].as_str().is_some_and(|note| note.contains("leaves to chance")), "{plan}");
+    scene.push(&[("one/templates/a.yaml", &printed)]).await;
+    let plan = scene.plan_feature().await;
+    assert_eq!(plan["notes"].as_array().map_or(0, Vec::len), 1, "it is another commit: {plan}");
+    let plan = scene.plan(json!({})).await;
+    assert_eq!(plan["notes"], Value::Null, "somebody merged it: {plan}");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_plan_keeps_its_turn_until_its_work_ends_though_nobody_waits_for_it(pool: Pool) {
+    let scene = Scene::deployed(&pool, 1, &[("one/a.yaml", ONE)]).await;
+    let plans = Arc::clone(&scene.hub.reads.plans);
+    let mut others = store::begin(&pool).await.expect("a transaction");
+    store::lock_table(&mut others, "targets").await.expect("it is locked");
+    let is_taken = async {
+        while plans.available_permits() == 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+
+    tokio::select! {
+        (status, plan) = scene.ask("POST", "/targets/one/plan", "{}") => panic!("{status}: {plan}"),
+        () = is_taken => {}
+    }
+
+    assert_eq!(plans.available_permits(), 1, "it goes on");
+    drop(others);
+    let all = tokio::time::timeout(Duration::from_secs(30), plans.acquire_many(2)).await;
+    assert!(all.is_ok_and(|all| all.is_ok()), "its turn is over once it has ended");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_stayed_because_nothing_was_deleted_is_planned_to_go_once_something_is(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.change_spec("one", |spec| spec.sync.prune = Prune::Never).await;
+    scene.roll_out(&[("one/a.yaml", ONE), ("one/b.yaml", ANOTHER)], 1).await;
+    scene.roll_out(&[("one/b.yaml", "")], 2).await;
+    let (_, shown) = scene.ask("GET", "/targets/one", "").await;
+    let mut spec = shown["spec"].clone();
+    spec["sync"] = json!({"prune": "afterHealthy"});
+
+    let (as_it_is, plan) = (scene.plan(json!({})).await, scene.plan(json!({"spec": spec})).await);
+
+    assert_eq!(as_it_is["differs"], json!(false), "{as_it_is}");
+    let object = &plan["groups"][0]["objects"][0];
+    assert_eq!((&object["name"], &object["change"]), (&json!("another"), &json!("pruned")), "{plan}");
+    assert_eq!((&plan["specChanges"], &plan["waves"]), (&json!(["sync"]), &json!([])));
+    assert!(plan["notes"][0].as_str().is_some_and(|note| note.contains("without waves")), "{plan}");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn what_was_given_up_is_said_to_have_stopped_and_newer_content_is_not(pool: Pool) {
+    let scene = Scene::deployed(&pool, 1, &[("one/a.yaml", ONE)]).await;
+    scene.propose(&[("one/a.yaml", &map("one", "a: x"))]);
+    assert_eq!(codes(&scene.plan(json!({})).await["holds"]), Vec::<&str>::new(), "it was done");
+    store::execute_raw(&pool, "update rollouts set state = 'failed'").await.expect("it was given up");
+
+    let (same, newer) = (scene.plan(json!({})).await, scene.plan_feature().await);
+
+    assert_eq!(codes(&same["holds"]), ["rollout_stopped"], "{same}");
+    assert_eq!(newer["holds"], Value::Null, "{newer}");
 }

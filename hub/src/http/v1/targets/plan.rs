@@ -3,6 +3,7 @@
 //! Like a render it is for whoever may change targets: not only Secrets hold what is a secret.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +13,7 @@ use bellwether_core::audit::{Action, Event};
 use bellwether_core::repo::RepoSpec;
 use bellwether_core::source::{GitRef, full_name};
 use bellwether_core::target::TargetSpec;
-use bellwether_core::{Condition, RevisionId, Version};
+use bellwether_core::{Condition, Name, RevisionId, Version};
 use tokio::time::timeout;
 
 use super::put::{find_repo, find_sources};
@@ -20,7 +21,7 @@ use super::{check_stays, find, spec_for_audit};
 use crate::http::auth::Caller;
 use crate::http::input::{Body, Named};
 use crate::http::problem::Refusal;
-use crate::plan::{self, Head};
+use crate::plan::{self, Head, LONGEST};
 use crate::process::clock;
 use crate::process::turns::TURN_DEADLINE;
 use crate::source::looked::{self, Looked};
@@ -38,9 +39,22 @@ pub(in crate::http) async fn plan(
     Named(name): Named,
     Body(asked): Body<AskPlan>,
 ) -> Result<Json<PlanDocument>, Refusal> {
-    let _turn = timeout(TURN_DEADLINE, hub.reads.plans.acquire()).await.ok().and_then(Result::ok).ok_or_else(busy)?;
+    let plans = Arc::clone(&hub.reads.plans);
+    let turn = timeout(TURN_DEADLINE, plans.acquire_owned()).await.ok().and_then(Result::ok).ok_or_else(busy)?;
+    // Whoever asks may go away, and what computes for them goes on all the same: it has its turn until it has ended.
+    let tasks = hub.tasks.clone();
+    let work = async move {
+        let made = make(&hub, &caller, &name, asked).await;
+        drop(turn);
+        made
+    };
+    tasks.spawn(work).await.expect("a plan does not panic").map(Json)
+}
+
+async fn make(hub: &Hub, caller: &Caller, name: &Name, asked: AskPlan) -> Result<PlanDocument, Refusal> {
+    let until = Instant::now() + LONGEST;
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
-    let target = find(&mut db, &caller, &name).await?;
+    let target = find(&mut db, caller, name).await?;
     check_stays(&target)?;
     let (spec, repo) = match asked.spec {
         Some(written) => {
@@ -59,15 +73,16 @@ pub(in crate::http) async fn plan(
     // Not while a Git host is waited for.
     drop(db);
     let reference = asked.reference.map_or_else(|| spec.reference.clone(), GitRef::from);
-    let looked = looked::look(&hub, repo.id, &reference).await?.map_err(|condition| unseen(&repo.name, condition))?;
+    let looked = looked::look(hub, repo.id, &reference, until).await?;
+    let looked = looked.map_err(|condition| unseen(&repo.name, condition))?;
     let holds = holds(&repo.spec, &looked);
     let revision = revision(&reference, looked);
     // The spec and its repo are those that it would have: what they are told of is compared, and never stored.
     let version = Version::new(target.version.get() + 1);
     let head = Target { repo: repo.id, reference: full_name(&spec.reference), spec, version, ..target.clone() };
-    tell(&hub, &caller, (&target, &head), &revision).await?;
-    let head = Head { target: head, repo: repo.name, reference, revision, holds };
-    Ok(Json(plan::make(&hub, &target, head).await?))
+    tell(hub, caller, (&target, &head), &revision).await?;
+    let head = Head { target: head, repo: repo.name, reference, revision, holds, until };
+    Ok(plan::make(hub, &target, head).await?)
 }
 
 /// Why it would not roll out, by what was found where it was fetched.
@@ -122,7 +137,7 @@ async fn tell(
     change.commit().await
 }
 
-fn unseen(repo: &bellwether_core::Name, condition: Condition) -> Refusal {
+fn unseen(repo: &Name, condition: Condition) -> Refusal {
     let detail = format!("repo `{repo}`: {} ({})", condition.message, condition.code);
     Refusal::conflict("plan_head_missing", detail).maybe_hint(condition.hint)
 }
