@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use crate::ObjectKey;
+use crate::apply::{APPLY_ANNOTATION, ONCE};
 use crate::object::is_built_in_group;
 use crate::reconcile::is_protected;
+use crate::{Name, ObjectKey};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const AUTOSCALING: &str = "autoscaling";
@@ -27,6 +28,10 @@ pub struct Holdings {
     /// By group and kind: plural, and whether it has namespaces.
     defined: BTreeMap<(String, String), (String, bool)>,
     bound: BTreeSet<Bound>,
+    /// That targets ask to be made where they are absent.
+    own_namespaces: BTreeSet<Name>,
+    /// Roles that are made where they are absent, and never changed.
+    once: BTreeSet<ObjectKey>,
 }
 
 /// A role that a binding refers to.
@@ -51,19 +56,28 @@ impl Holdings {
         self.keys.insert(key.clone());
     }
 
+    /// The namespace of a target that asks for it to be made (`createNamespace`).
+    pub fn add_own_namespace(&mut self, namespace: &Name) {
+        self.own_namespaces.insert(namespace.clone());
+    }
+
     /// Whether more follows from the object than from its key.
     pub fn is_read(key: &ObjectKey) -> bool {
         matches!(
             (key.group(), key.kind.as_str()),
-            (RBAC, "RoleBinding" | "ClusterRoleBinding") | ("apiextensions.k8s.io", "CustomResourceDefinition")
+            (RBAC, "Role" | "ClusterRole" | "RoleBinding" | "ClusterRoleBinding")
+                | ("apiextensions.k8s.io", "CustomResourceDefinition")
         )
     }
 
-    /// A binding, or a definition: of the targets or of the cluster. Others say nothing.
+    /// A role, a binding, or a definition: of the targets or of the cluster. Others say nothing.
     pub fn read(&mut self, object: &Value) {
         let Some(key) = ObjectKey::of(object).filter(Self::is_read) else { return };
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        if key.group() == RBAC {
+        if key.group() == RBAC && key.kind.ends_with("Role") {
+            let is_once = object["metadata"]["annotations"][APPLY_ANNOTATION] == ONCE;
+            self.once.extend(is_once.then_some(key));
+        } else if key.group() == RBAC {
             let resource = if text("/roleRef/kind").as_deref() == Some("Role") { "roles" } else { "clusterroles" };
             self.bound.extend(text("/roleRef/name").map(|name| Bound { namespace: key.namespace, resource, name }));
         } else if let (Some(group), Some(kind), Some(plural)) =
@@ -102,7 +116,7 @@ impl Holdings {
             let mut rules = handled.rules();
             rules.extend(self.neighbours(place));
             rules.extend(self.escalation(Some(place)));
-            objects.extend(pair("", (&of_cluster, Some(place)), namespace, &rules));
+            objects.extend(pair("", (&of_cluster, Some(place)), namespace, &rules).map(of_targets));
         }
         Rights { objects, notes: self.notes(&everywhere, places.keys().flatten().copied()) }
     }
@@ -186,8 +200,49 @@ impl Holdings {
                 "The targets make these namespaces: where one is not there yet, apply this again once it is: {made}."
             ));
         }
+        notes.extend(self.namespaces_not_made(everywhere));
+        notes.extend(self.roles_not_made());
+        if self.keys.iter().any(is_admission_policy) {
+            let note = "The targets hold admission policies. One with parameters (`paramKind`) is written only by who may `get` that kind \
+                        in the whole cluster, and its binding by who may `get` the parameters: add that.";
+            notes.push(note.to_owned());
+        }
         notes
     }
+
+    /// What is applied once is made by a request that names nothing, so no rule for a name lets it through.
+    fn roles_not_made(&self) -> Option<String> {
+        let names: Vec<_> = self.once.iter().map(ToString::to_string).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "With these rights the agent cannot make roles that are applied once, as `escalate` is here for roles by name, and what \
+                 makes them has none: make them first, or give `escalate` without names: {}.",
+                names.join(", ")
+            )
+        })
+    }
+
+    /// A right to make one namespace cannot be told from that to make any, so it is given where the targets hold some, and not
+    /// for this.
+    fn namespaces_not_made(&self, everywhere: &Resources) -> Option<String> {
+        let may_make = everywhere.get("").is_some_and(|core| core.contains("namespaces"));
+        let names: Vec<_> = self.own_namespaces.iter().map(Name::as_str).collect();
+        if may_make || names.is_empty() {
+            return None;
+        }
+        let is_one = names.len() == 1;
+        let (those, targets) = if is_one {
+            ("namespace", "its target asks: make it")
+        } else {
+            ("namespaces", "their targets ask: make them")
+        };
+        Some(format!("With these rights the agent cannot make the {those} {}, as {targets} first.", names.join(", ")))
+    }
+}
+
+fn is_admission_policy(key: &ObjectKey) -> bool {
+    let kind = key.kind.strip_suffix("Binding").unwrap_or(&key.kind);
+    key.group() == "admissionregistration.k8s.io" && kind.ends_with("AdmissionPolicy")
 }
 
 /// What is in one place.
@@ -242,6 +297,12 @@ fn pair(scope: &str, (name, place): (&str, Option<&str>), agent: &str, rules: &[
             "roleRef": {"apiGroup": RBAC, "kind": role, "name": name},
             "subjects": [{"kind": "ServiceAccount", "name": AGENT, "namespace": agent}]}),
     ]
+}
+
+/// Marked, so that it can be found where targets hold nothing any more: nobody deletes it by itself.
+fn of_targets(mut object: Value) -> Value {
+    object["metadata"]["labels"]["app.kubernetes.io/component"] = "targets".into();
+    object
 }
 
 /// As Kubernetes names the resources of its own kinds, and most others do.
@@ -317,6 +378,53 @@ mod tests {
         assert_eq!((rights.objects.len(), rights.notes.len()), (4, 0));
         let words = serde_json::to_string(&rights.objects).expect("JSON");
         assert!(!words.contains("escalate") && !words.contains("\"bind\"") && !words.contains('*'), "{words}");
+    }
+
+    #[test]
+    fn what_is_in_the_namespaces_of_targets_is_marked_and_what_is_the_agents_own_is_not() {
+        let rights = holdings(&[key("v1", "ConfigMap", Some("shop"), "a")]).rights("agents");
+
+        for object in &rights.objects {
+            let is_marked = object["metadata"]["labels"]["app.kubernetes.io/component"] == "targets";
+            assert_eq!(is_marked, object["metadata"]["namespace"] == "shop", "{object:#}");
+        }
+        assert_eq!(rights.objects.len(), 6);
+    }
+
+    #[test]
+    fn a_namespace_that_a_target_asks_for_and_the_agent_may_not_make_is_named() {
+        let mut held = holdings(&[key("v1", "ConfigMap", Some("shop"), "a")]);
+        held.add_own_namespace(&"shop".parse().expect("a name"));
+
+        let narrow = held.rights("agents");
+        held.add_own_namespace(&"tills".parse().expect("a name"));
+        let two = held.rights("agents");
+        held.add(&key("v1", "Namespace", None, "other"));
+        let wide = held.rights("agents");
+
+        let one = "With these rights the agent cannot make the namespace shop, as its target asks: make it first.";
+        let both = "With these rights the agent cannot make the namespaces shop, tills, as their targets ask: make them first.";
+        assert_eq!((narrow.notes, two.notes), (vec![one.to_owned()], vec![both.to_owned()]));
+        assert_eq!(wide.notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_no_rule_for_a_name_allows_is_said() {
+        let mut held = holdings(&[
+            key("rbac.authorization.k8s.io/v1", "Role", Some("shop"), "seed"),
+            key("rbac.authorization.k8s.io/v1", "Role", Some("shop"), "reader"),
+            key("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", None, "limits"),
+        ]);
+        for (name, mode) in [("seed", "once"), ("reader", "always")] {
+            held.read(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+                "metadata": {"name": name, "namespace": "shop", "annotations": {APPLY_ANNOTATION: mode}}}));
+        }
+
+        let notes = held.rights("agents").notes;
+
+        let of_once: Vec<_> = notes.iter().filter(|note| note.contains("applied once")).collect();
+        assert!(matches!(of_once[..], [one] if one.contains("seed") && !one.contains("reader")), "{notes:?}");
+        assert!(notes.iter().any(|note| note.contains("`paramKind`")), "{notes:?}");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use bellwether_proto::WireError;
 use rustls::{CertificateError, Error as TlsError};
 use tonic::Code;
 
-const REVOKED: &str = "this cluster was revoked: `bellwether cluster reenroll NAME`, and apply what it prints";
+const REVOKED: &str =
+    "this cluster was revoked: `bellwether cluster reenroll NAME`, apply what it prints, and restart the agent";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
@@ -92,7 +93,7 @@ fn alert_hint(words: &str) -> Option<&'static str> {
     Some(match name {
         "CertificateRevoked" | "AccessDenied" => REVOKED,
         "CertificateExpired" => {
-            "this agent's certificate has ended: `bellwether cluster reenroll NAME`, and apply what it prints"
+            "this agent's certificate has ended: `bellwether cluster reenroll NAME`, apply what it prints, and restart the agent"
         }
         "UnknownCA" | "BadCertificate" | "DecryptError" => {
             "the hub does not know who issued this agent's certificate: is it another hub than the one it joined?"

@@ -44,11 +44,13 @@ Examples:
     },
     /// Print the roles that are enough for its agent, by what its targets hold.
     #[command(after_long_help = "\
-They take the place of the ClusterRole that the agent was installed with. What they do not say by themselves stands in comments, \
-or beside `-o json` on standard error. After a push with another kind or namespace they are to be applied anew.
+They take the place of the ClusterRole that the agent was installed with, and are given to the ServiceAccount that the comments \
+name. What they do not say by themselves stands in comments, or beside `-o json` on standard error. After a push with another kind \
+or namespace they are to be applied anew; those of a namespace that targets have left stay until they are deleted.
 
 Examples:
-  bellwether cluster rbac eu-1 | kubectl --context eu-1 apply -f -")]
+  bellwether cluster rbac eu-1 | kubectl --context eu-1 apply -f -
+  bellwether cluster rbac eu-1 --service-account agents | kubectl --context eu-1 apply -f -")]
     Rbac(RbacArgs),
     /// Set labels (`key=value`) and remove them (`key-`).
     #[command(after_long_help = "Examples:\n  bellwether cluster label eu-1 ring=canary old-")]
@@ -74,6 +76,14 @@ Examples:
         name: Name,
     },
     /// Make a new join token, as for a cluster whose agent lost its key.
+    #[command(after_long_help = "\
+Standard output is a manifest with the token, without accounts and roles: what the agent may do is left as it is. An agent that runs \
+reads the token when it starts anew, which the script of `-o helm` sees to by itself. The script keeps what the release was told before.
+
+Examples:
+  bellwether cluster reenroll eu-1 | kubectl --context eu-1 apply -f -
+  kubectl --context eu-1 -n bellwether-system rollout restart deployment bellwether-agent
+  bellwether cluster reenroll eu-1 -o helm >eu-1.sh && KUBECONFIG=eu-1.kubeconfig sh eu-1.sh")]
     Reenroll {
         /// The cluster.
         name: Name,
@@ -93,6 +103,9 @@ Examples:
 pub(crate) struct RbacArgs {
     /// The cluster.
     pub(crate) name: Name,
+    /// As which ServiceAccount its agent runs, where that is another one than `bellwether-agent`.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service_account: Option<Name>,
 }
 
 #[derive(Debug, Args)]

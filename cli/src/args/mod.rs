@@ -25,7 +25,7 @@ use url::Url;
 
 #[cfg(test)]
 pub(crate) use cluster::CHART;
-pub(crate) use cluster::{ClusterCommand, RegisterArgs};
+pub(crate) use cluster::{ClusterCommand, RbacArgs, RegisterArgs};
 pub(crate) use credential::{CredentialCommand, CredentialSetArgs};
 pub(crate) use health::HealthArgs;
 pub(crate) use import::{ArgocdArgs, ImportArgs, ImportCommand};

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{ALL, Context, as_list, delete_named, helm, note_if_empty};
-use crate::args::{ClusterCommand, Format, Label, LabelChange, RegisterArgs};
+use crate::args::{ClusterCommand, Format, Label, LabelChange, RbacArgs, RegisterArgs};
 use crate::client::{Answer, Route};
 use crate::failure::{Exit, Failure};
 use crate::output::table::{Field, Tone, fields, table, verdict};
@@ -21,7 +21,7 @@ pub(super) async fn run(context: &Context, command: ClusterCommand) -> anyhow::R
         ClusterCommand::List { labels } => list(context, &labels).await,
         ClusterCommand::Show { name } => show(context, &name).await,
         ClusterCommand::Apis { name } => apis(context, &name).await,
-        ClusterCommand::Rbac(arguments) => rbac(context, &arguments.name).await,
+        ClusterCommand::Rbac(arguments) => rbac(context, &arguments).await,
         ClusterCommand::Label { name, changes } => label(context, &name, &changes).await,
         ClusterCommand::Annotate { name, changes } => annotate(context, &name, &changes).await,
         ClusterCommand::Revoke { name } => revoke(context, &name).await,
@@ -40,16 +40,25 @@ async fn register(context: &Context, arguments: RegisterArgs) -> anyhow::Result<
         ttl_seconds: seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX)),
     };
     let answer = context.client.post(&Route::new(["clusters"]), &body).await?;
-    print_registered(context, &answer, &arguments.chart)
+    let how_to_apply =
+        "install its agent by piping this manifest into `kubectl apply -f -` with that cluster's context";
+    print_registered(context, &answer, &arguments.chart, how_to_apply)
 }
 
 async fn reenroll(context: &Context, name: &Name, chart: &str) -> anyhow::Result<Exit> {
     let answer = context.client.post(&Route::named("clusters", name).then("reenroll"), &json!({})).await?;
-    print_registered(context, &answer, chart)
+    let how_to_apply = "pipe this manifest into `kubectl apply -f -` with that cluster's context, and restart its agent: \
+                        `kubectl rollout restart`; what it may do is left as it is";
+    print_registered(context, &answer, chart, how_to_apply)
 }
 
 /// Standard output is only what a program reads: it is piped into kubectl, or a shell.
-fn print_registered(context: &Context, answer: &Answer<RegisteredCluster>, chart: &str) -> anyhow::Result<Exit> {
+fn print_registered(
+    context: &Context,
+    answer: &Answer<RegisteredCluster>,
+    chart: &str,
+    how_to_apply: &str,
+) -> anyhow::Result<Exit> {
     let registered = &answer.document;
     match context.output.format() {
         None | Some(Format::Manifest) => print(&registered.manifest)?,
@@ -63,7 +72,7 @@ fn print_registered(context: &Context, answer: &Answer<RegisteredCluster>, chart
     let name = &registered.cluster.metadata.name;
     note(&format!("cluster {name} is registered; its join token works once, until {}", time(registered.expires_at)));
     if context.output.format().is_none() {
-        note("install its agent by piping this manifest into `kubectl apply -f -` with that cluster's context");
+        note(how_to_apply);
     }
     Ok(Exit::Done)
 }
@@ -153,11 +162,36 @@ async fn apis(context: &Context, name: &Name) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// What `kubectl apply` never deletes: the roles of namespaces in which no target has anything any more.
+const LEFT: &str = "Those of namespaces that its targets have left stay until they are deleted. All that there are: \
+                    kubectl get role,rolebinding -A -l app.kubernetes.io/name=bellwether-agent,app.kubernetes.io/component=targets";
+
+/// Who is given the roles: a chart's values may have called the agent's account by another name.
+fn subject(objects: &[Value]) -> Option<String> {
+    let subject = objects.iter().find_map(|object| object.pointer("/subjects/0"))?;
+    let (name, namespace) = (subject["name"].as_str()?, subject["namespace"].as_str()?);
+    Some(format!(
+        "They are given to the ServiceAccount {name} in the namespace {namespace}: see `--service-account` where the agent \
+         runs as another one."
+    ))
+}
+
+fn give_to(account: &Name, objects: &mut [Value]) {
+    for name in objects.iter_mut().filter_map(|object| object.pointer_mut("/subjects/0/name")) {
+        *name = account.as_str().into();
+    }
+}
+
 /// Roles for kubectl, as nothing else is of use.
-async fn rbac(context: &Context, name: &Name) -> anyhow::Result<Exit> {
-    let answer: Answer<ClusterRights> = context.client.fetch(&Route::named("clusters", name).then("rbac")).await?;
-    let ClusterRights { cluster, objects, notes } = answer.document;
-    let notes: Vec<_> = notes.iter().map(|note| visible_line(note)).collect();
+async fn rbac(context: &Context, arguments: &RbacArgs) -> anyhow::Result<Exit> {
+    let answer: Answer<ClusterRights> =
+        context.client.fetch(&Route::named("clusters", &arguments.name).then("rbac")).await?;
+    let ClusterRights { cluster, mut objects, notes } = answer.document;
+    if let Some(account) = &arguments.service_account {
+        give_to(account, &mut objects);
+    }
+    let notes = subject(&objects).into_iter().chain([LEFT.to_owned()]).chain(notes);
+    let notes: Vec<_> = notes.map(|note| visible_line(&note)).collect();
     if context.output.format() == Some(Format::Json) {
         notes.iter().for_each(|line| note(line));
         print(&serde_json::to_string_pretty(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?)?;
@@ -315,5 +349,19 @@ mod tests {
             [set("a", "3"), LabelChange::Remove("b".to_owned()), LabelChange::Remove("none".to_owned()), set("c", "")];
 
         assert_eq!(label_text(&changed(before, &changes)), "a=3,c=");
+    }
+
+    #[test]
+    fn roles_are_given_to_the_account_that_is_named_and_it_is_said() {
+        let binding = json!({"kind": "RoleBinding", "subjects": [{"name": "agent", "namespace": "agents"}]});
+        let mut objects = [json!({"kind": "Role"}), binding];
+
+        let before = subject(&objects).expect("there is one");
+        give_to(&"other".parse().expect("a name"), &mut objects);
+
+        let after = subject(&objects).expect("there is one");
+        assert!(before.contains("ServiceAccount agent in the namespace agents:"), "{before}");
+        assert!(after.contains("ServiceAccount other in the namespace agents:"), "{after}");
+        assert_eq!((&objects[0], subject(&[])), (&json!({"kind": "Role"}), None));
     }
 }

@@ -33,9 +33,12 @@ pub(super) fn script(registered: &RegisteredCluster, chart: &str) -> anyhow::Res
          # Installs the agent of the cluster {cluster}, where kubectl and helm lead to now: see KUBECONFIG, and its current context.\n\
          # It holds a join token, so it is a secret itself. The token goes into a Secret by standard input: arguments can be\n\
          # read by everybody on this machine, and values are kept in each of Helm's revisions.\n\
+         # What an earlier release was told beside these values stays, such as rbac.create=false.\n\
          set -eu\n\
          kubectl apply -f - {before}\
-         helm upgrade --install bellwether-agent {chart} --namespace {name} --values - {values}"
+         helm upgrade --install bellwether-agent {chart} --namespace {name} --reset-then-reuse-values --values - {values}\
+         # An agent that is there already reads the new token when it starts.\n\
+         kubectl --namespace {name} rollout restart deployment/bellwether-agent\n"
     ))
 }
 
@@ -44,13 +47,16 @@ fn objects(manifest: &str) -> anyhow::Result<Vec<Value>> {
     documents.map(|text| serde_saphyr::from_str(text).context("the hub's manifest cannot be read")).collect()
 }
 
-/// What the chart is told of what this manifest would install.
+/// What the chart is told of what this manifest would install. The empty ones are said because an earlier release's values stay
+/// else: the token and the fingerprint are those of the Secret.
 fn values(registered: &RegisteredCluster, secret: &Value, deployment: &Value) -> anyhow::Result<Value> {
     let image = text(&deployment["spec"]["template"]["spec"]["containers"][0]["image"])?;
     Ok(json!({
         "cluster": registered.cluster.metadata.name,
         "hub": registered.hub,
         "existingSecret": secret["metadata"]["name"],
+        "token": "",
+        "caFingerprint": "",
         "image": image_values(image),
     }))
 }
@@ -100,16 +106,21 @@ mod tests {
         let script = script(&registered("agents", "bwj_x"), "it's here").expect("is made");
 
         let commands: Vec<_> = script.lines().filter(|line| line.contains(&format!("<<'{END}'"))).collect();
-        let helm =
-            format!(r"helm upgrade --install bellwether-agent 'it'\''s here' --namespace agents --values - <<'{END}'");
+        let helm = format!(
+            r"helm upgrade --install bellwether-agent 'it'\''s here' --namespace agents --reset-then-reuse-values --values - <<'{END}'"
+        );
         assert_eq!(commands, [format!("kubectl apply -f - <<'{END}'"), helm]);
         assert_eq!(script.matches("bwj_x").count(), 1, "{script}");
         let values = script.rsplit_once(&format!("<<'{END}'\n")).expect("values are last").1;
-        let values: Value =
-            serde_saphyr::from_str(values.strip_suffix(&format!("{END}\n")).expect("is ended")).expect(values);
+        let (values, after) = values.split_once(&format!("{END}\n")).expect("is ended");
+        assert!(
+            after.ends_with("\nkubectl --namespace agents rollout restart deployment/bellwether-agent\n"),
+            "{after}"
+        );
+        let values: Value = serde_saphyr::from_str(values).expect(values);
         let image = json!({"repository": "registry.example.org:5000/agent", "tag": "0.1.0", "digest": ""});
-        let expected =
-            json!({"cluster": "eu-1", "hub": "hub.example.org:8444", "existingSecret": "join", "image": image});
+        let expected = json!({"cluster": "eu-1", "hub": "hub.example.org:8444", "existingSecret": "join", "token": "",
+            "caFingerprint": "", "image": image});
         assert_eq!(values, expected);
     }
 

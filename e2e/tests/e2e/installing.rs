@@ -129,14 +129,23 @@ async fn an_agent_that_helm_installed_joins_by_a_token_that_no_release_keeps_and
         run(scene, "sh".as_ref(), &["install.sh"]).await?;
         scene.create_namespace(1, &scene.namespace).await?;
         scene.start_installed_agent(1, &hub).await?;
-        // As for a cluster whose agent lost its key: what is there stays.
+        let helm = helm()?;
+        let upgrade = ["upgrade", "bellwether-agent", &chart, "--namespace", &namespace];
+        let narrowed = ["--reset-then-reuse-values", "--set", "rbac.create=false"];
+        run(scene, &helm, &[&upgrade[..], &narrowed[..]].concat()).await?;
+        // As for a cluster whose agent lost its key: what is there stays, and what was said of it.
         run(scene, "sh".as_ref(), &["install.sh"]).await?;
 
-        let helm = helm()?;
+        let role = format!("bellwether-agent-{namespace}");
+        let given = scene.kubectl(1, &["get", "clusterrole", &role, "--ignore-not-found", "-o", "name"]).await?;
+        ensure!(given.is_empty(), "all rights are back: {given}");
+        let restarted = "jsonpath={.spec.template.metadata.annotations}";
+        let pod = ["get", "deployment", "bellwether-agent", "-n", &namespace, "-o", restarted];
+        let pod = scene.kubectl(1, &pod).await?;
+        ensure!(pod.contains("restartedAt"), "no agent would read the token: {pod}");
         let kept = run(scene, &helm, &["get", "all", "bellwether-agent", "--namespace", &namespace]).await?;
         ensure!(kept.contains(&hub) && !kept.contains("bwj_"), "{kept}");
         run(scene, &helm, &["uninstall", "bellwether-agent", "--namespace", &namespace]).await?;
-        let role = format!("bellwether-agent-{namespace}");
         let left = scene
             .kubectl(1, &["get", "clusterrole,clusterrolebinding", &role, "--ignore-not-found", "-o", "name"])
             .await?;
@@ -173,7 +182,7 @@ async fn whatever_is_said_of_a_chart_its_pod_is_restricted_and_its_policy_is_tak
 
         let objects = as_applied(scene, &made).await?;
         let kinds: Vec<_> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
-        ensure!(kinds == ["Deployment", "NetworkPolicy"], "{kinds:?}");
+        ensure!(kinds == ["Deployment", "NetworkPolicy", "Role", "RoleBinding"], "{kinds:?}");
         let egress = &objects[1]["spec"]["egress"];
         let hub = json!({"ports": [{"port": 3128, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "203.0.113.7/32"}}]});
         ensure!(egress[1] == hub && egress.as_array().is_some_and(|rules| rules.len() == 4), "{egress:#}");

@@ -8,6 +8,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 const TEMPLATE: &str = include_str!("../../../deploy/agent/manifest.yaml");
 
+/// Between two objects. No value can hold one: line breaks are escaped.
+const BETWEEN: &str = "\n---\n";
+
+/// What lets an agent join that is installed already.
+const AGAIN: [&str; 3] = ["Namespace", "Secret", "Deployment"];
+
 /// What the manifest of one cluster's agent differs in.
 #[derive(Debug)]
 pub(crate) struct Install<'a> {
@@ -49,6 +55,15 @@ pub(crate) fn manifest(install: &Install<'_>) -> String {
     text
 }
 
+/// What an agent that is installed already joins with anew. Accounts and roles are left as they are: they may have been narrowed,
+/// and nobody who asks for a token expects to give back what he took away.
+pub(crate) fn manifest_again(install: &Install<'_>) -> String {
+    let whole = manifest(install);
+    let is_kept =
+        |object: &&str| object.lines().any(|line| line.strip_prefix("kind: ").is_some_and(|it| AGAIN.contains(&it)));
+    whole.split(BETWEEN).filter(is_kept).collect::<Vec<_>>().join(BETWEEN)
+}
+
 /// For the inside of a double-quoted YAML scalar: whatever is not plain ASCII is written as its number.
 fn escaped(value: &str) -> String {
     use std::fmt::Write as _;
@@ -68,8 +83,8 @@ fn escaped(value: &str) -> String {
 mod tests {
     use super::*;
 
-    fn manifest_with(hub: &str, token: &str) -> String {
-        manifest(&Install {
+    fn made_by(make: fn(&Install<'_>) -> String, hub: &str, token: &str) -> String {
+        make(&Install {
             namespace: &"bellwether-system".parse().expect("a name"),
             cluster: &"prod-eu-1".parse().expect("a name"),
             hub,
@@ -77,6 +92,20 @@ mod tests {
             token: &token.into(),
             image: "registry.example.org/bellwether/agent:0.1.0",
         })
+    }
+
+    fn manifest_with(hub: &str, token: &str) -> String {
+        made_by(manifest, hub, token)
+    }
+
+    #[test]
+    fn joining_again_gives_nobody_a_right() {
+        let text = made_by(manifest_again, "hub.example.org:8444", "bwj_abc");
+
+        let kinds: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("kind: ")).collect();
+        assert_eq!(kinds, AGAIN);
+        assert!(text.contains("bwj_abc") && text.contains("--hub=hub.example.org:8444"), "{text}");
+        assert!(text.ends_with('\n') && !text.contains("rbac.authorization.k8s.io"), "{text}");
     }
 
     #[test]

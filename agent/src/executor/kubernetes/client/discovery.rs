@@ -140,8 +140,8 @@ impl Discovery {
         known.expecting_since = Some(Instant::now());
     }
 
-    /// Whether objects of this group and kind cannot exist: no version of it is served, no definition names it, and no API
-    /// server of somebody else that could serve it is out of reach.
+    /// Whether objects of this group and kind cannot exist: no version of it is served, no definition names it, and nobody is
+    /// registered for a group of which nothing is listed.
     pub(super) async fn is_gone(&self, requests: &Requests, key: &ObjectKey) -> Result<bool, ClusterError> {
         match self.resource(requests, key, Served::Somehow).await {
             Ok(_) => return Ok(false),
@@ -162,8 +162,8 @@ impl Discovery {
             }
         }
         let is_listed = self.lock().snapshot.kinds.keys().any(|(group, _)| group == key.group());
-        let is_elsewhere = !is_listed && evidence::is_served_elsewhere(requests, key.group()).await?;
-        let is_gone = !is_elsewhere && !evidence::is_defined(requests, key).await?;
+        let is_registered = !is_listed && evidence::is_registered(requests, key.group()).await?;
+        let is_gone = !is_registered && !evidence::is_defined(requests, key).await?;
         self.lock().gone.insert(kind, (Instant::now(), is_gone));
         Ok(is_gone)
     }
@@ -199,7 +199,15 @@ async fn fetch_snapshot(requests: &Requests) -> Result<Snapshot, ClusterError> {
             }
         }
     }
+    if snapshot.lacks_the_core() {
+        return Err(no_discovery());
+    }
     Ok(snapshot)
+}
+
+/// Every API server has kinds of `v1`. An answer without them, such as an empty list, comes of something else.
+fn no_discovery() -> ClusterError {
+    ClusterError::retry("what the API server says that it serves has no kind of v1, so it is not believed")
 }
 
 /// Groups with their versions, and kinds in these. Of versions whose servers do not answer, what was known before.
@@ -219,6 +227,9 @@ pub(super) async fn fetch_names(requests: &Requests, before: Option<&Apis>) -> R
             }
         }
     }
+    if names.lacks_the_core() {
+        return Err(no_discovery());
+    }
     Ok(names.with(before))
 }
 
@@ -230,6 +241,10 @@ struct Names {
 }
 
 impl Names {
+    fn lacks_the_core(&self) -> bool {
+        !self.served.iter().any(|name| name.starts_with("v1/"))
+    }
+
     fn take_in(&mut self, groups: Groups) {
         for group in groups.items {
             for version in group.versions {
@@ -395,6 +410,10 @@ struct ResponseKind {
 }
 
 impl Snapshot {
+    fn lacks_the_core(&self) -> bool {
+        !self.kinds.values().flatten().any(|resource| resource.api_version == "v1")
+    }
+
     /// What came of asking for a version. When those who serve one beside the API server are away, refuse or talk nonsense,
     /// nothing else is known by that.
     fn note_list(&mut self, api_version: &str, list: Result<List, ClusterError>) -> Result<(), ClusterError> {
@@ -584,6 +603,19 @@ mod tests {
             assert!(serde_json::from_str::<Answer>(text).is_err(), "{text}");
         }
         assert!(serde_json::from_str::<Answer>(r#"{"kind": "APIVersions", "versions": ["v1"]}"#).is_ok());
+    }
+
+    #[test]
+    fn a_reading_without_the_kinds_that_every_api_server_has_is_none() {
+        let pods = r#"{"items": [{"versions": [{"version": "v1", "resources": [{"resource": "pods", "responseKind": {"kind": "Pod"}}]}]}]}"#;
+        let apps = r#"{"items": [{"metadata": {"name": "apps"}, "versions": [{"version": "v1", "resources": [
+            {"resource": "deployments", "responseKind": {"kind": "Deployment"}}]}]}]}"#;
+        for (groups, lacks) in [(r#"{"items": []}"#, true), (r#"{"items": [{}]}"#, true), (apps, true), (pods, false)] {
+            let mut names = Names::default();
+            names.take_in(serde_json::from_str(groups).expect("is discovery"));
+
+            assert_eq!((snapshot(groups).lacks_the_core(), names.lacks_the_core()), (lacks, lacks), "{groups}");
+        }
     }
 
     #[test]

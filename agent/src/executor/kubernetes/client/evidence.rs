@@ -1,7 +1,7 @@
 //! Whether a kind that discovery does not list can have objects all the same.
 //!
-//! Asks those that know: the definitions, which stand in storage before and after they are published, and the list of the
-//! API servers that others run beside this one.
+//! Asks those that know: the definitions, which stand in storage before and after they are published, and the list of who
+//! serves which group, this API server among them.
 
 use bellwether_core::ObjectKey;
 use serde_json::Value;
@@ -30,8 +30,9 @@ pub(super) async fn is_defined(requests: &Requests, key: &ObjectKey) -> Result<b
     Ok(false)
 }
 
-/// Whether another API server is registered for this group.
-pub(super) async fn is_served_elsewhere(requests: &Requests, group: &str) -> Result<bool, ClusterError> {
+/// Whether an API server is registered for this group: another one, or this very one, whose own groups and those that have a
+/// definition stand there too. So a reading that lacks them is not believed.
+pub(super) async fn is_registered(requests: &Requests, group: &str) -> Result<bool, ClusterError> {
     let services: Vec<Value> = requests.get(API_SERVICES).await?.items()?;
-    Ok(services.iter().any(|item| item["spec"]["group"] == group && item["spec"]["service"].is_object()))
+    Ok(services.iter().any(|item| item["spec"]["group"].as_str().unwrap_or_default() == group))
 }

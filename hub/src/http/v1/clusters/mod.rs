@@ -24,7 +24,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::Hub;
 use crate::http::auth::Caller;
-use crate::http::install::{self, Install};
+use crate::http::install::Install;
 use crate::http::problem::Refusal;
 use crate::pki::{revocations, seal};
 use crate::process::clock;
@@ -59,12 +59,13 @@ fn checked_ttl(asked: Option<u32>) -> Result<SignedDuration, Refusal> {
     Ok(SignedDuration::from_secs(seconds.into()))
 }
 
+/// `manifest` says what is to be installed with it.
 async fn hand_out_token(
     hub: &Hub,
     change: &mut Change<'_>,
     cluster: &Cluster,
-    ttl: SignedDuration,
-    now: Timestamp,
+    (ttl, now): (SignedDuration, Timestamp),
+    manifest: fn(&Install<'_>) -> String,
 ) -> Result<RegisteredCluster, Refusal> {
     let token = seal::random_token("bwj_");
     let expires_at = now + ttl;
@@ -72,7 +73,7 @@ async fn hand_out_token(
     store::clusters::insert_enrollment(change, hash, cluster.id, now, expires_at).await?;
     let fingerprint = hub.authority.fingerprint();
     let namespace: Name = cluster.namespace.parse().map_err(|_| Refusal::invalid("name_invalid", "the namespace"))?;
-    let manifest = install::manifest(&Install {
+    let manifest = manifest(&Install {
         namespace: &namespace,
         cluster: &cluster.name,
         hub: &hub.agents_address,
@@ -169,7 +170,7 @@ fn contested(cluster: &Name, (conflict, address): (IdentityConflict, String)) ->
         conflict.other.address
     );
     let hint = format!(
-        "bellwether cluster reenroll {cluster}: apply what it prints to the cluster that is to keep the identity"
+        "bellwether cluster reenroll {cluster}: apply what it prints to the cluster that is to keep the identity, and restart its agent"
     );
     Some(Condition::new("cluster_contested", &message, Some(&hint), Some(since)))
 }

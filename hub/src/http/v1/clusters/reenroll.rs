@@ -11,13 +11,14 @@ use bellwether_core::audit::Action;
 use super::{checked_ttl, event, hand_out_token, lock, next, shut_out};
 use crate::http::auth::Caller;
 use crate::http::input::Named;
+use crate::http::install;
 use crate::http::problem::Refusal;
 use crate::process::clock;
 use crate::store::clusters::Cluster;
 use crate::work::change::Change;
 use crate::{Hub, store};
 
-/// Whoever had the cluster's identity before has it no more.
+/// Whoever had the cluster's identity before has it no more. The manifest gives no rights: the agent's may have been narrowed.
 pub(in crate::http) async fn reenroll(
     State(hub): State<Arc<Hub>>,
     caller: Caller,
@@ -35,7 +36,7 @@ pub(in crate::http) async fn reenroll(
     store::sessions::mark_identity_conflict(&mut change, cluster.id, None).await?;
     let ttl = checked_ttl(None)?;
     let cluster = Cluster { revoked_at: None, version: next(cluster.version), ..cluster };
-    let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;
+    let registered = hand_out_token(&hub, &mut change, &cluster, (ttl, now), install::manifest_again).await?;
     change.audit(&event(&cluster, &caller, Action::ClusterReenrolled)).await?;
     change.commit().await?;
     shut_out(&hub, cluster.id).await;

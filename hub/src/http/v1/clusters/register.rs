@@ -14,6 +14,7 @@ use super::{checked_ttl, event, hand_out_token};
 use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::Body;
+use crate::http::install;
 use crate::http::problem::Refusal;
 use crate::process::clock;
 use crate::store::clusters::Cluster;
@@ -60,7 +61,7 @@ pub(in crate::http) async fn register(
         }
         other => other.into(),
     })?;
-    let registered = hand_out_token(&hub, &mut change, &cluster, ttl, now).await?;
+    let registered = hand_out_token(&hub, &mut change, &cluster, (ttl, now), install::manifest).await?;
     let mut event = event(&cluster, &caller, Action::ClusterRegistered);
     event.detail = serde_json::json!({"labels": cluster.labels, "annotations": cluster.annotations, "namespace": cluster.namespace});
     change.audit(&event).await?;

@@ -11,6 +11,7 @@ use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::rights::Holdings;
 use bellwether_core::rollout::{Candidate, Rendered};
+use bellwether_core::session::Action;
 use bellwether_core::{ClusterId, Digest};
 use bellwether_proto::compression;
 
@@ -19,6 +20,7 @@ use crate::Hub;
 use crate::http::auth::Caller;
 use crate::http::input::Named;
 use crate::http::problem::Refusal;
+use crate::store::assignments::Listed;
 use crate::store::clusters::Cluster;
 use crate::store::definitions::{find_packed, find_told};
 use crate::store::{self, Connection, StoreError};
@@ -35,7 +37,7 @@ pub(in crate::http) async fn rights(
     let cluster = find(&mut db, &caller, &name).await?;
     let mut held = Holdings::default();
     let mut bundles = assigned(&mut db, cluster.id, &mut held).await?;
-    let unrendered = newest(&mut db, &cluster, &mut bundles).await?;
+    let unrendered = newest(&mut db, &cluster, &mut bundles, &mut held).await?;
     let manifests = hub.content.load_readable(&mut db, &bundles).await?;
     let mut bodies = Vec::new();
     for entry in manifests.values().flat_map(|manifest| manifest.entries()) {
@@ -68,7 +70,9 @@ async fn assigned(
 ) -> Result<BTreeSet<Digest>, StoreError> {
     let mut bundles = BTreeSet::new();
     for placed in store::assignments::list_of_clusters(db, &[cluster]).await? {
-        let assignment = placed.read?.assignment;
+        let Listed { assignment, namespace, .. } = placed.read?;
+        let is_made = assignment.options.create_namespace && assignment.action == Action::Apply;
+        namespace.iter().filter(|_| is_made).for_each(|namespace| held.add_own_namespace(namespace));
         assignment.prunable.iter().for_each(|key| held.add(key));
         bundles.insert(assignment.digest);
     }
@@ -80,6 +84,7 @@ async fn newest(
     db: &mut Connection,
     cluster: &Cluster,
     bundles: &mut BTreeSet<Digest>,
+    held: &mut Holdings,
 ) -> Result<Vec<String>, StoreError> {
     let mut traits = store::traits::load(db, &[cluster.id], TraitsUsed::ALL).await?;
     let candidate = Candidate {
@@ -92,6 +97,7 @@ async fn newest(
     let mut unrendered = Vec::new();
     for target in store::targets::list_selecting(db, cluster.project.id, None, Some(&cluster.labels)).await? {
         let Some(spec) = target.spec.filter(|spec| spec.clusters.selects(&cluster.labels)) else { continue };
+        spec.namespace.iter().filter(|_| spec.sync.create_namespace).for_each(|it| held.add_own_namespace(it));
         let wanted = store::wanted::find(db, target.id).await?;
         let gives = |render: &store::renders::Render| {
             Rendered::new(&spec.parameters, &render.variables, &render.variants).gives(&candidate)

@@ -37,8 +37,11 @@ async fn revoking_and_enrolling_again_leave_nothing_of_before(pool: Pool) {
     store::certificates::insert(&mut db, "aa", cluster, now, now + jiff::SignedDuration::from_hours(1), None)
         .await
         .expect("written");
-    let (status, _) = api.ask("POST", "/clusters/a/reenroll", "").await;
+    let (status, again) = api.ask("POST", "/clusters/a/reenroll", "").await;
     assert_eq!(status, StatusCode::CREATED);
+    let again: Value = serde_json::from_str(&again).expect("a document");
+    let gives_rights = |answer: &Value| answer["manifest"].as_str().is_some_and(|it| it.contains("kind: ClusterRole"));
+    assert!(gives_rights(&registered) && !gives_rights(&again), "its rights may have been narrowed: {again}");
     assert!(!store::certificates::mark_used(&mut db, "aa", cluster, now).await.expect("asked"), "it was good still");
 
     let (status, _) = api.ask("POST", "/clusters/a/revoke", "").await;
@@ -79,7 +82,8 @@ async fn the_rights_of_an_agent_are_its_own_where_nothing_is_rendered_and_that_i
     let api = api(&pool).await;
     api.ask("POST", "/clusters", r#"{"name":"a","namespace":"agents","labels":{"ring":"canary"}}"#).await;
     api.ask("PUT", "/repos/apps", &repo("https://git.example.org/apps.git", None)).await;
-    api.ask("PUT", "/targets/shop", &target(&json!({"repo": "apps"}))).await;
+    let wanted = json!({"repo": "apps", "namespace": "tills", "sync": {"createNamespace": true}});
+    api.ask("PUT", "/targets/shop", &target(&wanted)).await;
 
     let (status, all) = api.ask("GET", "/clusters/a/rbac", "").await;
     let narrowed = target(&json!({"repo": "apps", "clusters": {"matchLabels": {"ring": "stable"}}}));
@@ -98,6 +102,7 @@ async fn the_rights_of_an_agent_are_its_own_where_nothing_is_rendered_and_that_i
         names(&all),
         ["bellwether-agent-agents", "bellwether-agent-agents", "bellwether-agent", "bellwether-agent"]
     );
-    assert_eq!(all["notes"], json!(["Not rendered for it as yet, so lacking here, are: shop."]));
+    let asked = "With these rights the agent cannot make the namespace tills, as its target asks: make it first.";
+    assert_eq!(all["notes"], json!([asked, "Not rendered for it as yet, so lacking here, are: shop."]));
     assert_eq!((names(&others), &others["notes"]), (names(&all), &json!([])), "the target does not select it any more");
 }
