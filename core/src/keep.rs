@@ -15,9 +15,14 @@ pub fn kept_by(annotations: &BTreeMap<String, String>, labels: &BTreeMap<String,
     asks(|name| annotations.get(name).map(String::as_str), |name| labels.get(name).map(String::as_str))
 }
 
-/// Whether the `metadata` of an object asks for it.
+/// Whether the `metadata` of an object asks for it: the name of the annotation or label that does.
+pub(crate) fn kept_by_metadata(metadata: &Value) -> Option<&'static str> {
+    asks(|name| metadata["annotations"][name].as_str(), |name| metadata["labels"][name].as_str())
+}
+
+/// Whether it asks for it at all.
 pub(crate) fn is_asked(metadata: &Value) -> bool {
-    asks(|name| metadata["annotations"][name].as_str(), |name| metadata["labels"][name].as_str()).is_some()
+    kept_by_metadata(metadata).is_some()
 }
 
 fn asks<'a>(

@@ -15,7 +15,7 @@ use crate::session::Replace;
 /// On an object, whatever its target says: `immutable` has it replaced, `never` has it left.
 pub const REPLACE_ANNOTATION: &str = "bellwether.dev/replace";
 const IMMUTABLE: &str = "immutable";
-const NEVER: &str = "never";
+pub(crate) const NEVER: &str = "never";
 
 /// Flux's: an object is made anew when a field of it is immutable.
 const FLUX: &str = "kustomize.toolkit.fluxcd.io/force";
@@ -63,7 +63,7 @@ fn counts_for(target: Replace, key: &ObjectKey) -> bool {
 
 /// Whether what Kubernetes' validation finds at fault with a field, without values, is that it cannot change.
 pub fn is_of_a_change(fault: &str) -> bool {
-    const WORDS: [&str; 5] = [
+    const WORDS: [&str; 8] = [
         "immutable",
         // Addresses of a Service.
         "may not change once set",
@@ -71,6 +71,11 @@ pub fn is_of_a_change(fault: &str) -> bool {
         // Of a StatefulSet, of its claims too, and of a Pod.
         "updates to statefulset spec for fields other than",
         "pod updates may not change fields other than",
+        // Of a RoleBinding or a ClusterRoleBinding.
+        "cannot change roleRef",
+        // Of a StorageClass; its volumes stay as they are.
+        "updates to parameters are forbidden",
+        "updates to provisioner are forbidden",
     ];
     WORDS.iter().any(|words| fault.contains(words))
 }
@@ -124,6 +129,8 @@ mod tests {
             "Forbidden: field is immutable when `immutable` is set",
             "Invalid value: …: may not change once set",
             "Forbidden: updates to statefulset spec for fields other than 'replicas', 'template' are forbidden",
+            "Invalid value: …: cannot change roleRef",
+            "Forbidden: updates to parameters are forbidden.",
         ] {
             assert!(is_of_a_change(fault), "{fault}");
         }

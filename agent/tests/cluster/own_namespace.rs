@@ -2,7 +2,7 @@
 
 use bellwether_core::Generation;
 use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
-use bellwether_core::report::{Outcome, Report, Verdict};
+use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{Action, SyncOptions};
 use serde_json::{Value, json};
 
@@ -47,6 +47,54 @@ async fn a_targets_own_namespace_is_made_where_that_is_asked_for_and_stays_when_
     fixture.wait_until("a", false).await;
     let namespace = fixture.wait_for(&path(&fixture), Value::is_object).await;
     assert_eq!(namespace["metadata"]["deletionTimestamp"], Value::Null);
+}
+
+fn makes_a_namespace(method: &http::Method, uri: &http::Uri) -> bool {
+    method == http::Method::POST && uri.path() == "/api/v1/namespaces"
+}
+
+#[tokio::test]
+async fn a_namespace_that_may_not_be_made_is_what_all_its_objects_lack() {
+    let mut fixture = fixture!();
+    let gateway = fixture.put_gateway_before("configmaps").await;
+    gateway.refuse_with(http::StatusCode::FORBIDDEN, makes_a_namespace);
+    fixture.options = making();
+    fixture.assign(1, &[fixture.config_map("a", "1"), fixture.config_map("b", "1")]);
+    fixture.start_agent();
+
+    let words = format!("namespace {} is missing, and it cannot be made", fixture.namespace);
+    let is_told = |line: &ObjectLine| line.outcome == Outcome::Retrying && line.message.starts_with(&words);
+    fixture.report(|report| report.lines.len() == 2 && report.lines.iter().all(is_told)).await;
+
+    gateway.refuse_nothing();
+    fixture.report(is_well(1)).await;
+}
+
+fn changes_a_namespace(method: &http::Method, uri: &http::Uri) -> bool {
+    let name = uri.path().strip_prefix("/api/v1/namespaces/");
+    method == http::Method::PATCH && name.is_some_and(|name| !name.contains('/'))
+}
+
+#[tokio::test]
+async fn a_namespace_whose_making_was_cut_off_is_had_by_the_bundle_that_comes_to_have_it() {
+    let mut fixture = fixture!();
+    let gateway = fixture.put_gateway_before("configmaps").await;
+    gateway.refuse_with(http::StatusCode::INTERNAL_SERVER_ERROR, changes_a_namespace);
+    fixture.options = making();
+    let object = owned(fixture.config_map("a", "1"), "main/default/shop");
+    fixture.assign(1, std::slice::from_ref(&object));
+    fixture.start_agent();
+    fixture.report(is_well(1)).await;
+    let before = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    gateway.refuse_nothing();
+
+    let namespace = owned(fixture.namespace_object(), "main/default/other");
+    fixture.assign(2, &[namespace, object]);
+    fixture.report(is_well(2)).await;
+
+    let after = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    assert!(after["metadata"]["labels"][TARGET_LABEL].is_string());
 }
 
 #[tokio::test]

@@ -185,6 +185,111 @@ fn is_what_takes_its_place(method: &http::Method, uri: &http::Uri) -> bool {
 }
 
 #[tokio::test]
+async fn what_was_deleted_and_is_refused_then_is_degraded_at_once_and_made_when_it_may_be() {
+    let mut fixture = fixture!();
+    let gateway = fixture.put_gateway_before("configmaps").await;
+    let before = made(&mut fixture).await;
+    gateway.refuse_with(http::StatusCode::FORBIDDEN, is_what_takes_its_place);
+
+    fixture.assign(2, &[web(&fixture, "two")]);
+    let absent = fixture.report(|report| line(report, 2).is_some_and(|line| line.verdict == Verdict::Degraded)).await;
+
+    assert_eq!(absent.lines[0].outcome, Outcome::Retrying);
+    let message = &absent.lines[0].message;
+    assert!(message.starts_with("the one before was deleted, since spec.selector cannot change"), "{absent:?}");
+    gateway.refuse_nothing();
+    let replaced = fixture.report(is_well(2)).await;
+    assert!(replaced.lines[0].message.starts_with("replaced, since spec.selector"), "{replaced:?}");
+    assert_ne!(uid_of(&fixture, &path(&fixture)).await, before);
+}
+
+#[tokio::test]
+async fn what_somebody_makes_between_a_deletion_and_what_takes_its_place_stays_theirs() {
+    let mut fixture = fixture!();
+    let gateway = fixture.put_gateway_before("configmaps").await;
+    made(&mut fixture).await;
+    gateway.hold(is_what_takes_its_place);
+
+    fixture.assign(2, &[web(&fixture, "two")]);
+    gateway.wait_for_held().await;
+    fixture.wait_for(&path(&fixture), |found| !found["spec"].is_object()).await;
+    let mut theirs = web(&fixture, "theirs");
+    theirs["metadata"]["labels"] = json!({});
+    let deployments =
+        format!("/apis/apps/v1/namespaces/{}/deployments?fieldManager=argocd-controller", fixture.namespace);
+    let _ = fixture.send(http::Method::POST, &deployments, "application/json", &theirs).await;
+    fixture.wait_for(&path(&fixture), |found| found["spec"].is_object()).await;
+    gateway.release();
+
+    let exists = fixture.report(|report| line(report, 2).is_some_and(|line| line.outcome == Outcome::Exists)).await;
+    assert_eq!(exists.verdict, Verdict::Failed);
+    let after = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    assert_eq!(after["metadata"]["labels"], Value::Null, "{after:#}");
+    assert_eq!(after["spec"]["template"]["metadata"]["labels"]["app"], "theirs");
+}
+
+#[tokio::test]
+async fn what_git_keeps_and_what_others_filled_or_scaled_is_not_replaced() {
+    let mut fixture = fixture!();
+    let without_replicas = |fixture: &Fixture, label: &str| {
+        let mut web = web(fixture, label);
+        web["spec"].as_object_mut().expect("a map").remove("replicas");
+        web
+    };
+    let secret = |fixture: &Fixture, of: &str| fixture.object("v1", "Secret", "key", &json!({"type": of}));
+    fixture.create_namespace().await;
+    fixture.options = REPLACING;
+    fixture.assign(1, &[without_replicas(&fixture, "one"), secret(&fixture, "Opaque")]);
+    fixture.start_agent();
+    fixture.report(is_well(1)).await;
+    let secrets = format!("/api/v1/namespaces/{}/secrets/key", fixture.namespace);
+    let before = (uid_of(&fixture, &path(&fixture)).await, uid_of(&fixture, &secrets).await);
+    fixture.scale("web", 3).await;
+    fixture.merge(&secrets, "operator", &json!({"data": {"password": "eA=="}})).await;
+    let has = |report: &Report, generation: i64, name: &str, words: &str| {
+        let is_it = |line: &ObjectLine| line.key.name == name && line.message.contains(words);
+        report.generation == Generation::new(generation) && report.lines.iter().any(is_it)
+    };
+
+    fixture.assign(2, &[without_replicas(&fixture, "two"), secret(&fixture, "example.org/other")]);
+    let refused = fixture
+        .report(|report| {
+            has(report, 2, "web", "scaled it to 3 replicas")
+                && has(report, 2, "key", "somebody else put there: password")
+        })
+        .await;
+    assert!(refused.lines.iter().all(|line| line.verdict == Verdict::Failed && !line.hint.contains("delete")));
+    let mut kept = web(&fixture, "two");
+    kept["spec"]["replicas"] = json!(3);
+    kept["metadata"]["annotations"] = json!({"helm.sh/resource-policy": "keep"});
+    fixture.assign(3, &[kept]);
+    fixture.report(|report| has(report, 3, "web", "helm.sh/resource-policy asks for it to be left")).await;
+
+    assert_eq!((uid_of(&fixture, &path(&fixture)).await, uid_of(&fixture, &secrets).await), before);
+}
+
+#[tokio::test]
+async fn a_role_binding_of_another_role_is_replaced() {
+    let mut fixture = fixture!();
+    fixture.create_namespace().await;
+    fixture.options = REPLACING;
+    let binding = |fixture: &Fixture, role: &str| {
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role});
+        fixture.object("rbac.authorization.k8s.io/v1", "RoleBinding", "readers", &json!({"roleRef": role}))
+    };
+    fixture.assign(1, &[binding(&fixture, "view")]);
+    fixture.start_agent();
+    fixture.report(is_well(1)).await;
+
+    fixture.assign(2, &[binding(&fixture, "edit")]);
+    let replaced = fixture.report(is_well(2)).await;
+
+    assert!(replaced.lines[0].message.starts_with("replaced, since roleRef cannot change"), "{replaced:?}");
+    let path = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings/readers", fixture.namespace);
+    assert_eq!(fixture.wait_for(&path, Value::is_object).await["roleRef"]["name"], "edit");
+}
+
+#[tokio::test]
 async fn an_agent_that_dies_between_a_deletion_and_what_takes_its_place_makes_it_when_it_is_back() {
     let mut fixture = fixture!();
     let gateway = fixture.put_gateway_before("configmaps").await;

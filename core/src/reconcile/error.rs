@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
+use super::replacement::{Refusal, named};
 use crate::quoting::without_values;
 
 /// The reason of an object that does not fit the schema of its kind: API servers give none.
 pub const UNFIT_REASON: &str = "Unfit";
-
-/// The reason of what cannot be changed, was to be replaced, and is not.
-pub(super) const NOT_REPLACED_REASON: &str = "NotReplaced";
 
 /// Why a request did not succeed, in the API server's words where it gave some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,8 +25,12 @@ pub enum ClusterError {
     /// The agent's own rights do not allow it.
     #[error("{message}")]
     Forbidden { message: String },
-    #[error("namespace {namespace} does not exist")]
-    NamespaceMissing { namespace: String },
+    #[error("{}", missing_message(.namespace, .not_made.as_deref()))]
+    NamespaceMissing {
+        namespace: String,
+        /// It was to be made, and why it is not.
+        not_made: Option<String>,
+    },
     #[error("the API server knows no {kind} in {api_version}")]
     KindMissing { api_version: String, kind: String },
     /// Other managers own fields that the manifest sets to other values; there is at least one.
@@ -40,8 +42,23 @@ pub enum ClusterError {
     #[error("{message}")]
     Stale { message: String },
     /// What is to be replaced is being deleted, because these fields cannot change; it is made anew when it is gone.
-    #[error("{}", leaving_message(.finalizers))]
-    Leaving { fields: Vec<String>, finalizers: Vec<String> },
+    #[error("{}", leaving_message(.finalizers, .pods_end_within.is_some()))]
+    Leaving {
+        fields: Vec<String>,
+        /// Those that somebody else has set.
+        finalizers: Vec<String>,
+        /// Its pods go first, and have so long to end.
+        pods_end_within: Option<Duration>,
+    },
+    /// It cannot be changed, was to be replaced, and stays as it is.
+    #[error("{message}; it is not replaced: {why}")]
+    NotReplaced { message: String, why: Refusal },
+    /// What is to take its place would be refused, so it stays as it is.
+    #[error("it has to be made anew for {}, and a new one is refused: {why}", named(.fields))]
+    NewOneRefused { fields: Vec<String>, why: Box<ClusterError> },
+    /// It was deleted to be made anew, and is not made yet.
+    #[error("the one before was deleted, since {} cannot change, and the new one could not be made: {why}", named(.fields))]
+    Absent { fields: Vec<String>, why: Box<ClusterError> },
     /// The API server did not answer, or asked to come back.
     #[error("{message}")]
     Retry { after: Option<Duration>, message: String },
@@ -67,9 +84,17 @@ impl ClusterError {
     }
 }
 
-fn leaving_message(finalizers: &[String]) -> String {
+fn missing_message(namespace: &str, not_made: Option<&str>) -> String {
+    match not_made {
+        Some(why) => format!("namespace {namespace} is missing, and it cannot be made: {why}"),
+        None => format!("namespace {namespace} does not exist"),
+    }
+}
+
+fn leaving_message(finalizers: &[String], is_by_its_pods: bool) -> String {
     let held = if finalizers.is_empty() { String::new() } else { format!("; held by {}", finalizers.join(", ")) };
-    format!("the one before is being deleted, and it is made anew when that is gone{held}")
+    let pods = if is_by_its_pods { "; its pods are ending" } else { "" };
+    format!("the one before is being deleted, and it is made anew when that is gone{pods}{held}")
 }
 
 fn conflict_message(fields: &[Contested]) -> String {

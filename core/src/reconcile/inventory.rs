@@ -39,9 +39,17 @@ pub(super) struct Inventory {
     /// What was applied last to what a deletion or a release is on its way to.
     doubtful: BTreeMap<Identity, LastApplied>,
     by_uid: BTreeMap<Uuid, Identity>,
-    /// What is being deleted to be made anew, and which fields cannot change.
-    replacing: BTreeMap<Identity, Vec<String>>,
+    /// What is being deleted to be made anew.
+    replacing: BTreeMap<Identity, Replacing>,
     learned: Learned,
+}
+
+#[derive(Debug)]
+struct Replacing {
+    /// Those that cannot change.
+    fields: Vec<String>,
+    /// The one before is no more, and nothing that we know of has its name.
+    is_gone: bool,
 }
 
 /// What the journal is to know.
@@ -412,17 +420,16 @@ impl Inventory {
             }
             Finding::Failed(error) => {
                 self.doubt(identity, error);
-                if let ClusterError::Leaving { fields, .. } = error {
-                    self.replacing.insert(identity.clone(), fields.clone());
-                }
+                self.note_replacing(identity, error);
                 return None;
             }
-            Finding::Exists { .. }
-            | Finding::Unlabelled
-            | Finding::There { .. }
-            | Finding::Gone
-            | Finding::Released
-            | Finding::Unasked(_) => return None,
+            Finding::Exists { .. } => {
+                self.replacing.remove(identity);
+                return None;
+            }
+            Finding::Unlabelled | Finding::There { .. } | Finding::Gone | Finding::Released | Finding::Unasked(_) => {
+                return None;
+            }
         };
         // No list of what carries our label has what is another's.
         let is_there = matches!(
@@ -458,7 +465,7 @@ impl Inventory {
     /// wanted of it.
     fn replaced(&mut self, identity: &Identity, answer: &Answer, is_new: bool, digest: Digest) -> Option<String> {
         if matches!(answer.finding, Finding::Applied { .. }) {
-            let while_it_went = self.replacing.remove(identity).filter(|_| is_new);
+            let while_it_went = self.replacing.remove(identity).filter(|_| is_new).map(|it| it.fields);
             let fields = if answer.replaced.is_empty() { while_it_went } else { Some(answer.replaced.clone()) };
             if let Some(fields) = fields {
                 return Some(replacement::note(&fields));
@@ -466,6 +473,40 @@ impl Inventory {
         }
         let as_before = self.owned(identity).filter(|owned| !is_new && owned.digest == Some(digest));
         as_before.and_then(|owned| owned.note.clone())
+    }
+
+    fn note_replacing(&mut self, identity: &Identity, error: &ClusterError) {
+        let (fields, is_gone) = match error {
+            ClusterError::Leaving { fields, .. } => (fields, false),
+            ClusterError::Absent { fields, .. } => (fields, true),
+            // Somebody has made one.
+            ClusterError::Stale { .. } => {
+                return self.replacing.get_mut(identity).map_or((), |replacing| replacing.is_gone = false);
+            }
+            _ => return,
+        };
+        self.replacing.insert(identity.clone(), Replacing { fields: fields.clone(), is_gone });
+    }
+
+    /// Whatever keeps from being made what is to take the place of one that was deleted: it says that, too.
+    pub(super) fn with_deletion(&self, identity: &Identity, mut answer: Answer) -> Answer {
+        let deleted = self.replacing.get(identity).filter(|replacing| replacing.is_gone);
+        if let (Some(deleted), Finding::Failed(why)) = (deleted, &answer.finding) {
+            let is_of_one_that_is_there = matches!(
+                why,
+                ClusterError::Absent { .. }
+                    | ClusterError::Leaving { .. }
+                    | ClusterError::NotReplaced { .. }
+                    | ClusterError::NewOneRefused { .. }
+                    | ClusterError::Conflict(_)
+                    | ClusterError::Stale { .. }
+            );
+            if !is_of_one_that_is_there {
+                let (fields, why) = (deleted.fields.clone(), Box::new(why.clone()));
+                answer.finding = Finding::Failed(ClusterError::Absent { fields, why });
+            }
+        }
+        answer
     }
 
     /// It is another object than the one that we applied last.
@@ -526,13 +567,13 @@ impl Inventory {
 
     /// The request may have been carried out, though its answer never came; or another object has its name.
     fn doubt(&mut self, identity: &Identity, error: &ClusterError) {
-        let is_stale = matches!(error, ClusterError::Stale { .. });
-        if !is_stale && !matches!(error, ClusterError::Retry { .. } | ClusterError::Leaving { .. }) {
+        let may_be_another = matches!(error, ClusterError::Stale { .. } | ClusterError::Absent { .. });
+        if !may_be_another && !matches!(error, ClusterError::Retry { .. } | ClusterError::Leaving { .. }) {
             return;
         }
         if let Some(owned) = self.owned.get_mut(identity) {
             owned.digest = None;
-            owned.is_there &= !is_stale;
+            owned.is_there &= !may_be_another;
         }
     }
 
@@ -545,8 +586,12 @@ impl Inventory {
         seen: ObjectState,
         now: Timestamp,
     ) -> Option<(bool, DriftSignal)> {
+        let is_deleted = matches!(seen, ObjectState::Deleted);
         let owned = self.owned.get_mut(identity)?;
         let told = owned.see(version, listed_at, seen, now);
+        if let Some(replacing) = self.replacing.get_mut(identity) {
+            replacing.is_gone |= is_deleted;
+        }
         if let Some(ending) = owned.finished
             && let Some(last_applied) = self.last_applied.get_mut(identity).filter(|last| last.finished.is_none())
             && let Some(candidate) = self.candidates.get(identity)

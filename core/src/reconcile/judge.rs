@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::error::{ClusterError, NOT_REPLACED_REASON, UNFIT_REASON};
+use super::error::{ClusterError, UNFIT_REASON};
 use super::replacement::{has_pods, may_be_replaced, named};
 use crate::ObjectKey;
 use crate::backoff::{Backoff, Jitter};
@@ -29,7 +29,12 @@ const REFUSALS_MAX: u32 = 2;
 /// So many tries, over about a minute, what is replaced may take to go, with its pods: then a person should see what holds it.
 const LEAVING_TRIES_MAX: u32 = 6;
 
+/// Half of the longest wait: each try after these takes at least as long.
+const LEAVING_TRY_SECONDS: u64 = 30;
+
 const OTHERWISE_DELETED: &str = "delete it in the cluster, or give it another name";
+
+const OTHERWISE_CORRECTED: &str = "correct the manifest, or what refuses it";
 
 /// Between two tries of what a person fixes in the cluster: whoever did what the hint says sees it taken up while still
 /// looking. Many of them share the pace of all retries.
@@ -118,14 +123,12 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
         ClusterError::Rejected { reason, .. } if reason == "StandsTwice" => {
             own_fault("take one of the two out of the target")
         }
-        // It is no fault of what is new, but of what is there.
-        ClusterError::Rejected { reason, .. } if reason == NOT_REPLACED_REASON => rejected(OTHERWISE_DELETED),
         ClusterError::Rejected { fields, is_of_a_change: true, .. } if may_be_replaced(key) => {
             rejected(&replacing_hint(key, fields))
         }
         ClusterError::Rejected { message, .. } if cannot_change(message) => rejected(OTHERWISE_DELETED),
         ClusterError::Rejected { reason, message, fields, .. } if is_refused_by_others(reason, message, fields) => {
-            let hint = "correct the manifest, or what refuses it";
+            let hint = OTHERWISE_CORRECTED;
             if failures <= REFUSALS_MAX { retrying(Verdict::Progressing, hint.to_owned()) } else { rejected(hint) }
         }
         ClusterError::Rejected { .. } if is_built_in_group(key.group()) => own_fault("correct the manifest"),
@@ -148,12 +151,8 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
             Judgement::new(Outcome::Conflict, Verdict::Failed, message, hint)
         }
         // It heals when the namespace appears, but hardly by itself: a person should see it at once.
-        ClusterError::NamespaceMissing { namespace } => {
-            let hint = format!(
-                "create namespace {namespace}, or add it to the target; the one in `namespace:` of a target is made by \
-                 sync.createNamespace: true"
-            );
-            retrying(Verdict::Degraded, hint)
+        ClusterError::NamespaceMissing { namespace, not_made } => {
+            retrying(Verdict::Degraded, namespace_hint(namespace, not_made.is_some()))
         }
         ClusterError::KindMissing { kind, .. } => {
             retrying(hiccup, format!("install the definition of {kind}, or add it to the target"))
@@ -164,22 +163,73 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
             let retry = Retry { backoff: RETRY, at_least: after.unwrap_or_default().min(RETRY.longest) };
             Judgement { retry, ..retrying(hiccup, hint.unwrap_or_default()) }
         }
-        ClusterError::Leaving { finalizers, .. } => {
-            let verdict = if failures > LEAVING_TRIES_MAX { Verdict::Degraded } else { Verdict::Progressing };
-            let hint = if finalizers.is_empty() { "" } else { "let what set its finalizers end, or take them off" };
-            retrying(verdict, hint.to_owned())
-        }
+        ClusterError::Leaving { .. }
+        | ClusterError::NotReplaced { .. }
+        | ClusterError::NewOneRefused { .. }
+        | ClusterError::Absent { .. } => of_a_replacement(key, error, failures),
         ClusterError::NotFound | ClusterError::Stale { .. } => retrying(hiccup, String::new()),
     }
+}
+
+/// Of one that goes to be made anew, or does not.
+fn of_a_replacement(key: &ObjectKey, error: &ClusterError, failures: u32) -> Judgement {
+    let message = error.to_string();
+    match error {
+        // It is no fault of what is new, but of what is there.
+        ClusterError::NotReplaced { why, .. } => {
+            Judgement::new(Outcome::Rejected, Verdict::Failed, message, why.hint())
+        }
+        ClusterError::NewOneRefused { why, .. } => {
+            let refused = failure(key, why, failures);
+            Judgement { message, hint: hint_for_a_new_one(&refused), ..refused }
+        }
+        // It is missing, and nobody but we make it: a person should see it at once.
+        ClusterError::Absent { why, .. } => {
+            let hint = hint_for_a_new_one(&failure(key, why, failures));
+            Judgement::new(Outcome::Retrying, Verdict::Degraded, message, hint)
+        }
+        ClusterError::Leaving { finalizers, pods_end_within, .. } => {
+            let for_pods = pods_end_within.map_or(0, |within| within.as_secs().div_ceil(LEAVING_TRY_SECONDS));
+            let is_late = u64::from(failures) > u64::from(LEAVING_TRIES_MAX).saturating_add(for_pods);
+            let verdict = if is_late { Verdict::Degraded } else { Verdict::Progressing };
+            let hint = match (finalizers.is_empty(), pods_end_within) {
+                (false, _) => "let what set its finalizers end, or take them off",
+                (true, Some(_)) if is_late => "see which of its pods does not end",
+                (true, _) => "",
+            };
+            Judgement::new(Outcome::Retrying, verdict, message, hint)
+        }
+        error => Judgement::new(Outcome::Retrying, Verdict::Degraded, error.to_string(), ""),
+    }
+}
+
+/// Whoever refuses a new one does not take it when the one before goes.
+fn hint_for_a_new_one(refused: &Judgement) -> String {
+    let hint = &refused.hint;
+    if hint.starts_with(OTHERWISE_DELETED) { OTHERWISE_CORRECTED.to_owned() } else { hint.clone() }
+}
+
+fn namespace_hint(namespace: &str, is_to_be_made: bool) -> String {
+    if is_to_be_made {
+        return format!(
+            "create namespace {namespace}, or let the agent make it: its rights need `create` on `namespaces`"
+        );
+    }
+    format!(
+        "create namespace {namespace}, or add it to the target; the one in `namespace:` of a target is made by \
+         sync.createNamespace: true"
+    )
 }
 
 /// What a person can do about fields that cannot change. What a custom resource stands for goes with it, so no target asks for
 /// that of all.
 fn replacing_hint(key: &ObjectKey, fields: &[String]) -> String {
     let option = if is_built_in_group(key.group()) { "sync.replace: immutable of the target or by " } else { "" };
+    let waves =
+        if option.is_empty() { "" } else { " (the first comes to all clusters at once, the second through waves)" };
     let pods = if has_pods(key) { "; its pods begin anew with it" } else { "" };
     format!(
-        "{OTHERWISE_DELETED}; or let it be replaced when {} changes, by {option}the annotation {REPLACE_ANNOTATION}: immutable{pods}",
+        "{OTHERWISE_DELETED}; or let it be replaced when {} changes, by {option}the annotation {REPLACE_ANNOTATION}: immutable{waves}{pods}",
         named(fields)
     )
 }
@@ -254,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_missing_namespace_is_retried_and_its_hint_names_it() {
-        let judgement = failed(&ClusterError::NamespaceMissing { namespace: "shop".to_owned() }, 1);
+        let judgement = failed(&ClusterError::NamespaceMissing { namespace: "shop".to_owned(), not_made: None }, 1);
 
         assert_eq!((judgement.outcome, judgement.verdict), (Outcome::Retrying, Verdict::Degraded));
         assert!(judgement.hint.starts_with("create namespace shop, or add it to the target"), "{}", judgement.hint);
@@ -287,6 +337,60 @@ mod tests {
         for kind in ["PersistentVolumeClaim", "PersistentVolume", "Namespace"] {
             assert_eq!(of("v1", kind).hint, OTHERWISE_DELETED, "{kind}");
         }
+    }
+
+    #[test]
+    fn a_namespace_that_may_not_be_made_is_named_with_why() {
+        let why = Some("namespaces is forbidden".to_owned());
+        let judgement = failed(&ClusterError::NamespaceMissing { namespace: "shop".to_owned(), not_made: why }, 1);
+
+        assert_eq!((judgement.outcome, judgement.verdict), (Outcome::Retrying, Verdict::Degraded));
+        assert_eq!(judgement.message, "namespace shop is missing, and it cannot be made: namespaces is forbidden");
+        assert!(judgement.hint.contains("`create` on `namespaces`"), "{}", judgement.hint);
+    }
+
+    #[test]
+    fn what_would_be_refused_in_its_place_is_judged_by_who_refuses_it() {
+        let of = |message: &str, failures| {
+            let why = Box::new(rejected(message));
+            failed(&ClusterError::NewOneRefused { fields: vec!["spec.selector".to_owned()], why }, failures)
+        };
+
+        let denied = of("admission webhook \"a\" denied the request: labels are immutable on Fridays", 3);
+        assert_eq!((denied.outcome, denied.hint.as_str()), (Outcome::Rejected, OTHERWISE_CORRECTED));
+        assert!(
+            denied.message.starts_with("it has to be made anew for spec.selector, and a new one is refused: admission")
+        );
+        let by_policy = of("deployments is forbidden: policy: denied request: replicas are immutable", 3);
+        assert!(!by_policy.hint.contains("delete"), "{}", by_policy.hint);
+    }
+
+    #[test]
+    fn what_was_deleted_and_is_not_made_is_degraded_at_once_and_tried_again_soon() {
+        for why in
+            [rejected("spec.x: Required value"), ClusterError::retry("no answer"), rejected("field is immutable")]
+        {
+            let absent = ClusterError::Absent { fields: vec!["spec.selector".to_owned()], why: Box::new(why) };
+
+            let judged = failed(&absent, 1);
+
+            assert_eq!((judged.outcome, judged.verdict), (Outcome::Retrying, Verdict::Degraded), "{}", judged.message);
+            assert!(judged.retry.wait(1_000, 1.0) <= Duration::from_mins(1) && judged.may_pass);
+            assert!(!judged.hint.contains("delete"), "{}", judged.hint);
+        }
+    }
+
+    #[test]
+    fn whose_pods_take_long_to_end_is_late_only_after_that() {
+        let leaving = |pods_end_within| {
+            let error = ClusterError::Leaving { fields: Vec::new(), finalizers: Vec::new(), pods_end_within };
+            move |failures| failed(&error, failures).verdict
+        };
+
+        let (slow, held) = (leaving(Some(Duration::from_mins(10))), leaving(None));
+
+        assert_eq!([held(6), held(7)], [Verdict::Progressing, Verdict::Degraded]);
+        assert_eq!([slow(7), slow(26), slow(27)], [Verdict::Progressing, Verdict::Progressing, Verdict::Degraded]);
     }
 
     #[test]

@@ -64,9 +64,10 @@ pub use event::{Condition, Event, Freshness, Kind, ObjectEvent, ObjectState, Wat
 pub use finding::{Answer, Finding, Found};
 pub use guard::refusal;
 pub use metadata::{ManagedFields, Metadata, OwnerReference};
+pub use own_namespace::is_made_namespace;
 pub use owned::LastApplied;
 pub use owner::{Owner, is_ours, owner_hint};
 pub(crate) use removal::is_protected;
-pub use replacement::{Cascade, Replacement};
+pub use replacement::{Cascade, Refusal, Replacement};
 pub use step::{Act, Step, label_of};
 pub use targets::{EventOutcome, Targets};

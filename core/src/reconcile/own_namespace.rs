@@ -11,7 +11,7 @@ use super::metadata::Metadata;
 use super::step::Step;
 use super::target::Target;
 use crate::apply::{APPLY_ANNOTATION, ONCE};
-use crate::object::{Identity, OWNER_ANNOTATION, canonical_json};
+use crate::object::{Identity, OWNER_ANNOTATION, TARGET_LABEL, canonical_json};
 use crate::{Name, ObjectKey};
 
 impl Target {
@@ -37,6 +37,14 @@ impl Step {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
         Some((key(missing), canonical_json(&object)))
     }
+}
+
+/// Whether what is there says that it was made like this and is nobody's object; its managers say by whom.
+pub fn is_made_namespace(key: &ObjectKey, there: &Metadata) -> bool {
+    (key.group(), key.kind.as_str()) == ("", "Namespace")
+        && there.annotations.get(APPLY_ANNOTATION).is_some_and(|word| word == ONCE)
+        && there.annotations.contains_key(OWNER_ANNOTATION)
+        && !there.labels.contains_key(TARGET_LABEL)
 }
 
 fn key(name: &str) -> ObjectKey {

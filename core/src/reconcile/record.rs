@@ -25,6 +25,7 @@ impl Target {
         let identity = Identity::of(&step.key);
         self.under_way.remove(&identity);
         if let Some(digest) = step.act.digest() {
+            let answer = self.inventory.with_deletion(&identity, answer);
             self.note(step, &identity, digest, &answer, now);
             let Answer { finding, drift, .. } = answer;
             self.note_drift(step, &identity, drift, &finding, now);

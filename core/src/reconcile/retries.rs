@@ -41,7 +41,7 @@ struct Group {
 impl Cause {
     pub(super) fn of(key: &ObjectKey, error: &ClusterError) -> Option<Self> {
         match error {
-            ClusterError::NamespaceMissing { namespace } => Some(Self::Namespace(namespace.clone())),
+            ClusterError::NamespaceMissing { namespace, .. } => Some(Self::Namespace(namespace.clone())),
             ClusterError::KindMissing { .. } => {
                 Some(Self::Kind { api_version: key.api_version.clone(), kind: key.kind.clone() })
             }

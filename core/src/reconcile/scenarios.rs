@@ -20,9 +20,10 @@
 //! answer a as-found v2 ours note not-changed                      it is applied once, and there; `ours`: with our label
 //! answer a kept | absent | exists WHOSE | gone | released | there v2 in ns uid 5 leaving finalizer x keep
 //! answer a read without-label | of-other | left                   as it is found, without a label or with the other's, or as a target left it
-//! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | unanswered after 40s | unasked
+//! answer all rejected WHY | forbidden WHY | stale WHY | no-namespace shop | namespace-not-made shop | unanswered after 40s | unasked
 //! answer all conflict .f helm
 //! answer a unchangeable spec.f uid 2 | unlabelled | keep | leaving finalizer x   the field is immutable; the uid of the new one
+//!        never | then-forbidden                                   somebody says so of what is there; it was deleted, and the new one is refused
 //! settle                         all is done and answered with `applied`, until nothing is left to do
 //! see a v2 degraded saying x owning f:x ended failed listed 1s, see a v2 deleted, see a v2 job-running or job-complete
 //! list ConfigMap 1s: a b         a list that began then
@@ -140,6 +141,7 @@ scripts::scenarios! {
     nothing_at_all_is_pruned_when_something_left_that_is_in_no_plan,
     objects_that_may_be_one_are_sent_with_each_other_s_name,
     of_many_objects_in_a_missing_namespace_one_is_tried_and_all_follow,
+    of_many_objects_in_a_namespace_that_may_not_be_made_one_is_tried,
     of_many_that_refuse_a_prune_one_is_looked_at,
     one_bad_object_does_not_hold_up_the_others_of_its_phase,
     prune_after_apply_waits_for_no_health_and_never_is_never,
@@ -163,6 +165,7 @@ scripts::scenarios! {
     what_could_not_be_sent_is_no_failure_of_an_object,
     what_did_not_change_is_not_sent,
     what_drifted_while_it_was_ignored_is_asked_about_when_it_no_longer_is,
+    what_git_has_kept_or_somebody_declines_in_the_cluster_is_not_replaced,
     what_hangs_in_a_target_leaves_room_for_others,
     what_hooks_need_goes_when_all_is_well_and_comes_back_with_the_next_one_that_runs,
     what_is_applied_once_is_in_place_as_it_is_found_and_the_line_says_so,
@@ -195,6 +198,7 @@ scripts::scenarios! {
     what_waits_for_its_phase_is_kept_as_it_is,
     what_waits_for_its_stage_is_given_to_who_wants_it_later,
     what_waits_to_be_applied_once_is_not_put_right,
+    what_was_deleted_to_be_replaced_and_is_refused_then_is_degraded_at_once_until_it_is_made,
     what_was_deleted_to_be_replaced_is_made_by_the_next_process,
     what_was_given_away_and_forgotten_is_not_taken_back,
     what_was_put_right_often_is_well_while_it_is_only_to_be_asked_about_later,

@@ -150,6 +150,11 @@ impl Target {
             Some(yielded) => format!("{message}; {yielded}").into(),
             None => message,
         };
+        let message = match &owned.note {
+            Some(note) if message.is_empty() => note.as_str().into(),
+            Some(note) => format!("{message}; {note}").into(),
+            None => message,
+        };
         let owes_a_run = self.inventory.owes_a_run(object, self.assignment.retried);
         let hint = if owes_a_run { OWED_RUN_HINT } else { "" };
         let is_told = owned.yielded.is_some();

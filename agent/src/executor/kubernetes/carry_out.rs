@@ -16,8 +16,8 @@ use bellwether_core::hooks::is_made_anew;
 use bellwether_core::keep::kept_by;
 use bellwether_core::object::canonical_json;
 use bellwether_core::reconcile::{
-    Act, Answer, Body, ClusterError, Condition, Contested, Finding, Found, Metadata, Owner, Step, is_ours, label_of,
-    owner_hint,
+    Act, Answer, Body, ClusterError, Condition, Contested, Finding, Found, Metadata, Owner, Step, is_made_namespace,
+    is_ours, label_of, owner_hint,
 };
 use bellwether_core::takeover::taken_over;
 use bellwether_core::yielded::{Yielded, is_scaled, may_be_yielded, without_yielded};
@@ -200,11 +200,11 @@ impl Attempt<'_> {
         let Some(there) = there else {
             return Ok(self.apply(&Wanted::whole(body.clone()), true, Onto::Anything).await?.answer(body, None));
         };
+        let there = self.finish(there).await?;
         let owner = owner(self.step, &there.metadata, &body);
         if !owner.may_write() {
             return Ok(Finding::Exists { hint: owner_hint(&there.metadata, self.step) }.into());
         }
-        let there = self.finish(there).await?;
         let wanted = self.wanted(&body, &parse(&there.body)?).await?;
         if owner == Owner::Adopted {
             return Ok(self.adopt(&wanted, &there).await?.answer(body, None));
@@ -233,9 +233,10 @@ impl Attempt<'_> {
         Ok(self.create(&body).await?.answer(body, None))
     }
 
-    /// What this target once made, whatever kept it from doing all of that, is ours as if it had been applied.
+    /// What this target once made, whatever kept it from doing all of that, is ours as if it had been applied; and so is a
+    /// namespace that a target made for itself.
     async fn finish(&self, there: Live) -> Result<Live, ClusterError> {
-        if !is_ours(&there.metadata, &self.step.label()) {
+        if !is_ours(&there.metadata, &self.step.label()) && !is_made_namespace(&self.step.key, &there.metadata) {
             return Ok(there);
         }
         self.cluster.manage_as_applied(&self.step.key, there).await

@@ -138,8 +138,12 @@ pub(super) fn answer(step: &Step, text: &str, body: &[u8]) -> Answer {
         "rejected" => Finding::Failed(rejected(message)),
         "forbidden" => Finding::Failed(ClusterError::Forbidden { message }),
         "stale" => Finding::Failed(ClusterError::Stale { message }),
-        "no-namespace" => Finding::Failed(ClusterError::NamespaceMissing { namespace: message }),
-        "unasked" => Finding::Unasked(ClusterError::NamespaceMissing { namespace: "home".to_owned() }),
+        "no-namespace" => Finding::Failed(ClusterError::NamespaceMissing { namespace: message, not_made: None }),
+        "namespace-not-made" => Finding::Failed(ClusterError::NamespaceMissing {
+            namespace: message,
+            not_made: Some("forbidden".to_owned()),
+        }),
+        "unasked" => Finding::Unasked(ClusterError::NamespaceMissing { namespace: "home".to_owned(), not_made: None }),
         "unanswered" => {
             let after = words.after("after").map(|after| Duration::try_from(duration(after)).expect("is not negative"));
             Finding::Failed(ClusterError::Retry { after, message: "no answer".to_owned() })
@@ -178,18 +182,24 @@ fn unchangeable(step: &Step, words: &Words<'_>, body: &[u8]) -> Answer {
         return Finding::Failed(refusal).into();
     }
     let name = |text: &str| text.to_owned();
+    let kept = words.has("keep").then(|| (name("helm.sh/resource-policy"), name("keep")));
+    let declined = words.has("never").then(|| (name("bellwether.dev/replace"), name("never")));
     let there = Metadata {
         uid: uid(&step.key.name),
         labels: [(name(TARGET_LABEL), step.label())].into_iter().filter(|_| !words.has("unlabelled")).collect(),
-        annotations: words.has("keep").then(|| (name("helm.sh/resource-policy"), name("keep"))).into_iter().collect(),
+        annotations: kept.into_iter().chain(declined).collect(),
         finalizers: words.after("finalizer").map(name).into_iter().collect(),
         deletion_timestamp: words.has("leaving").then(|| name("now")),
         ..Metadata::default()
     };
-    let finding = match Replacement::of(step, &there, &Value::Null) {
-        Replacement::Refused(why) => Finding::Failed(refusal.not_replaced(&why)),
+    let finding = match Replacement::of(step, body, &there, &Value::Null) {
+        Replacement::Refused(why) => Finding::Failed(refusal.not_replaced(why)),
         Replacement::Leaving => {
-            return Finding::Failed(ClusterError::Leaving { fields, finalizers: there.finalizers }).into();
+            return Finding::Failed(ClusterError::leaving(fields, there.finalizers, &Value::Null)).into();
+        }
+        Replacement::Due(_) if words.has("then-forbidden") => {
+            let why = Box::new(ClusterError::Forbidden { message: name("no") });
+            return Finding::Failed(ClusterError::Absent { fields, why }).into();
         }
         Replacement::Due(_) => {
             let uid = words.after("uid").map_or(there.uid, other_uid);

@@ -372,6 +372,7 @@ fn body(content: &str) -> &str {
         "post" => r#"{"metadata": {"annotations": {"helm.sh/hook": "post-install,post-upgrade"}}}"#,
         "owned" => r#"{"metadata": {"annotations": {"bellwether.dev/owner": "main/default/shop"}}}"#,
         "anew" => r#"{"metadata": {"annotations": {"bellwether.dev/replace": "immutable"}}}"#,
+        "kept" => r#"{"metadata": {"annotations": {"helm.sh/resource-policy": "keep"}}}"#,
         "as-it-is" => r#"{"metadata": {"annotations": {"bellwether.dev/replace": "never"}}}"#,
         content => content,
     }

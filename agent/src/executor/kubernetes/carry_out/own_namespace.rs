@@ -17,7 +17,10 @@ impl Attempt<'_> {
         onto: Onto<'_>,
     ) -> Result<Live, ClusterError> {
         match self.cluster.apply(&self.step.key, sent.bytes(), how, onto).await {
-            Err(ClusterError::NamespaceMissing { namespace }) => self.make_namespace(namespace, body).await?,
+            // Who only asks makes nothing.
+            Err(ClusterError::NamespaceMissing { namespace, .. }) if matches!(how, Apply::Plain | Apply::Forced) => {
+                self.make_namespace(namespace, body).await?;
+            }
             answer => return answer,
         }
         self.cluster.apply(&self.step.key, sent.bytes(), how, onto).await
@@ -26,16 +29,17 @@ impl Attempt<'_> {
     /// Makes an object where it is absent.
     pub(super) async fn send_new(&self, body: &Body) -> Result<Live, ClusterError> {
         match self.cluster.create(&self.step.key, body.bytes()).await {
-            Err(ClusterError::NamespaceMissing { namespace }) => self.make_namespace(namespace, body).await?,
+            Err(ClusterError::NamespaceMissing { namespace, .. }) => self.make_namespace(namespace, body).await?,
             answer => return answer,
         }
         self.cluster.create(&self.step.key, body.bytes()).await
     }
 
-    /// Fails as the object did where it is not the target's to make.
+    /// Fails as the object did where it is not the target's to make, and where it cannot be made: then, too, it is what the object
+    /// and many others lack.
     async fn make_namespace(&self, namespace: String, body: &Body) -> Result<(), ClusterError> {
         let Some((key, object)) = self.step.own_namespace(&namespace, body) else {
-            return Err(ClusterError::NamespaceMissing { namespace });
+            return Err(ClusterError::NamespaceMissing { namespace, not_made: None });
         };
         match self.cluster.create(&key, &object).await {
             Ok(_) => {
@@ -44,7 +48,7 @@ impl Attempt<'_> {
             }
             // Somebody was faster.
             Err(ClusterError::Stale { .. }) => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => Err(ClusterError::NamespaceMissing { namespace, not_made: Some(error.to_string()) }),
         }
     }
 }

@@ -119,7 +119,7 @@ fn conflict(causes: &[Cause], message: String) -> ClusterError {
 
 fn not_found(details: &Details) -> ClusterError {
     match details.kind.as_str() {
-        "namespaces" => ClusterError::NamespaceMissing { namespace: details.name.clone() },
+        "namespaces" => ClusterError::NamespaceMissing { namespace: details.name.clone(), not_made: None },
         // The path itself: discovery knew the kind, and it is gone since. Which kind that is, knows who asked.
         "" => ClusterError::KindMissing { api_version: String::new(), kind: String::new() },
         _ => ClusterError::NotFound,
@@ -225,7 +225,10 @@ mod tests {
     fn a_missing_namespace_is_told_from_a_missing_object() {
         let not_found = |kind: &str| judged(404, &json!({"message": "m", "details": {"kind": kind, "name": "shop"}}));
 
-        assert_eq!(not_found("namespaces"), ClusterError::NamespaceMissing { namespace: "shop".to_owned() });
+        assert_eq!(
+            not_found("namespaces"),
+            ClusterError::NamespaceMissing { namespace: "shop".to_owned(), not_made: None }
+        );
         assert_eq!(not_found("configmaps"), ClusterError::NotFound);
     }
 

@@ -22,11 +22,16 @@ pub(crate) enum Onto<'a> {
     /// Whatever has its name, and it is made when there is nothing.
     #[default]
     Anything,
+    /// Nothing: it is made, unless something has its name.
+    Nothing,
     /// Exactly the object with this uid.
     One(Uuid),
     /// And nobody has written it since it was read.
     AsRead(&'a Metadata),
 }
+
+/// The version that no object has, as etcd itself begins with it: what is there is another one, and what is not there is made.
+const OF_NO_OBJECT: &str = "1";
 
 /// How an object of a bundle is sent.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,6 +55,7 @@ impl Sending<'_> {
             }
             let (uid, version) = match self.onto {
                 Onto::Anything => (None, None),
+                Onto::Nothing => (None, Some(OF_NO_OBJECT.to_owned())),
                 Onto::One(uid) => (Some(uid), None),
                 Onto::AsRead(there) => (Some(there.uid), Some(there.resource_version.clone())),
             };
