@@ -52,8 +52,12 @@ pub(crate) async fn mark(
         insert into assignments
                (cluster_id, target_id, digest, rollout_id, render_id, action, prunable, options, generation, retried,
                 assigned_at)
-        select cluster_id, target_id, digest, rollout_id, render_id, action, prunable, options, generation,
-               case when is_retried then generation end, $8::timestamptz
+        select cluster_id, target_id, digest, rollout_id, render_id, action, prunable,
+               -- Of the target as it is now: see mark_options.
+               options || jsonb_build_object('namespace', (select t.spec ->> 'namespace'
+                                                             from targets t
+                                                            where t.target_id = numbered.target_id)),
+               generation, case when is_retried then generation end, $8::timestamptz
           from (select *, nextval('generations') as generation
                   from unnest($1::uuid[], $2::uuid[], $3::bytea[], $4::uuid[], $5::uuid[], $6::text[], $7::jsonb[],
                               $9::jsonb[], $10::bool[])
@@ -240,7 +244,7 @@ pub(crate) async fn list_replaced(
 }
 
 /// Gives so many clusters of a target that are to keep it in another way than theirs new generations of what they have,
-/// and says which. Whoever judges them by the generation before judges them by the new one.
+/// and says which; a target's own namespace counts where agents make it. Whoever judges them by the generation before judges them by the new one.
 pub(crate) async fn mark_options(
     db: &mut Connection,
     target: TargetId,
@@ -252,7 +256,10 @@ pub(crate) async fn mark_options(
         r#"
         with given as (
             update assignments
-               set options = $2, generation = nextval('generations'), assigned_at = $4
+               set options = $2::jsonb || (select jsonb_build_object('namespace', spec ->> 'namespace')
+                                             from targets
+                                            where target_id = $1),
+                   generation = nextval('generations'), assigned_at = $4
              where target_id = $1
                and cluster_id in (
                    select cluster_id
@@ -260,9 +267,14 @@ pub(crate) async fn mark_options(
                     where target_id = $1 and action = 'apply'
                       and (coalesce(options ->> 'prune', $5), coalesce(options ->> 'drift', $6),
                            coalesce(options ->> 'adopt', $7), coalesce(options ->> 'replace', $8),
-                           coalesce(options ->> 'createNamespace', 'false'))
+                           coalesce(options ->> 'createNamespace', 'false'),
+                           case when $2::jsonb ->> 'createNamespace' = 'true'
+                                then coalesce(options ->> 'namespace', '') else '' end)
                           <> ($2::jsonb ->> 'prune', $2::jsonb ->> 'drift', $2::jsonb ->> 'adopt',
-                              $2::jsonb ->> 'replace', $2::jsonb ->> 'createNamespace')
+                              $2::jsonb ->> 'replace', $2::jsonb ->> 'createNamespace',
+                              case when $2::jsonb ->> 'createNamespace' = 'true'
+                                   then coalesce((select spec ->> 'namespace' from targets where target_id = $1), '')
+                                   else '' end)
                     order by cluster_id
                     limit $3
                    )
@@ -576,6 +588,29 @@ mod tests {
             assert_eq!((changed(options).await, changed(options).await), (1, 0), "{options:?}");
         }
         assert_eq!(listed(&mut rows, clusters[0]).await.assignment.options, all[2]);
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn another_namespace_of_a_target_that_makes_it_is_told_to_its_clusters(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, rollout, clusters) = running(&mut rows, &["c1"]).await;
+        let as_shop = r#"update targets set spec = spec || '{"namespace": "shop"}'"#;
+        let as_store = r#"update targets set spec = spec || '{"namespace": "store"}'"#;
+        let making = SyncOptions { create_namespace: true, ..SyncOptions::default() };
+        let told = async |rows: &mut Rows, options| {
+            mark_options(&mut rows.db, target.id, options, 10, clock::now()).await.expect("written").len()
+        };
+
+        execute_in(&mut rows.db, as_shop).await.expect("written");
+        assert_eq!(told(&mut rows, SyncOptions::default()).await, 0, "nobody makes it");
+        assert_eq!((told(&mut rows, making).await, told(&mut rows, making).await), (1, 0));
+        execute_in(&mut rows.db, as_store).await.expect("written");
+        assert_eq!((told(&mut rows, making).await, told(&mut rows, making).await), (1, 0));
+        execute_in(&mut rows.db, as_shop).await.expect("written");
+        let bundle = rows.bundle("a").await;
+        let again = Assignment { options: making, ..assignment(clusters[0], &rollout, bundle) };
+        mark(&mut rows.db, vec![again], &BTreeSet::new(), clock::now()).await.expect("written");
+        assert_eq!(told(&mut rows, making).await, 0, "an assignment knows which one it is");
     }
 
     #[crate::store::database_test(migrations = "../migrations")]
