@@ -214,6 +214,17 @@ fn a_hook_that_is_to_have_another_name_each_time_has_one_for_each_content() {
     assert!(!String::from_utf8_lossy(&object.body).contains("generateName"));
     let long = job(argos, "one").replace("migrate-", &"a".repeat(100));
     assert_eq!(key(&long).len(), 63);
+    let name_for = |target: Option<&str>| {
+        let target = target.map(|target| serde_json::from_value(json!(target)).expect("is an id"));
+        let marks = target.map(|target| Marks { target, owner: "main/shop/web".to_owned() });
+        let documents = parse(&job(argos, "one")).expect("it is read");
+        let mut objects = documents.render(&Recipe { marks, ..recipe() }, &values(json!({}))).expect("it renders");
+        objects.remove(0).key.name
+    };
+    let (one, other) = ("0193f0a0-0000-7000-8000-00000000000a", "0193f0a0-0000-7000-8000-00000000000b");
+    assert_eq!(names[0], name_for(Some(one)));
+    assert_ne!(name_for(Some(one)), name_for(Some(other)), "two targets may have the same hook in one namespace");
+    assert_eq!(name_for(None), name_for(None));
     assert_eq!(refusal(&job("a: b", "one")).code(), "object_name_generated", "it is no hook");
     let twice = format!("{0}---\n{0}", job(argos, "one"));
     assert_eq!(refusal(&twice).code(), "object_duplicate");

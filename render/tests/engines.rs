@@ -1122,7 +1122,9 @@ fn hooks_of_argo_cd_are_carried_where_a_target_has_their_time_and_else_named_who
         let applied = ["Job web/after", "Job web/amid", "Job web/before"];
         assert_eq!(objects.keys().collect::<Vec<_>>(), applied, "{folder}");
         let left_out: Vec<_> = manifests.left_out_hooks().iter().map(ToString::to_string).collect();
-        assert_eq!(left_out, ["Job failed (SyncFail)", "Job gone (PostDelete)", "Job typo (PresSync)"], "{folder}");
+        let expected =
+            ["ConfigMap skipped (Skip)", "Job failed (SyncFail)", "Job gone (PostDelete)", "Job typo (PresSync)"];
+        assert_eq!(left_out, expected, "{folder}");
     }
 }
 

@@ -191,6 +191,24 @@ mod tests {
     }
 
     #[test]
+    fn hooks_of_upgrades_without_names_or_of_kinds_of_two_groups_are_not_of_one_name() {
+        let hook = |api_version: &str, name: &str, text: &str| {
+            format!(
+                "---\napiVersion: {api_version}\nkind: Task\nmetadata: {{{name}, annotations: {{helm.sh/hook: pre-upgrade}}}}\nspec: {{at: {text}}}\n"
+            )
+        };
+        let stream = hook("a.example.org/v1", "generateName: migrate-", "one")
+            + &hook("a.example.org/v1", "generateName: migrate-", "two")
+            + &hook("a.example.org/v1", "name: index", "three")
+            + &hook("b.example.org/v1", "name: index", "four");
+
+        let documents = helm(&stream).expect("it is read");
+        let objects = documents.render(&recipe(), &Values::default()).expect("it renders");
+
+        assert_eq!((objects.len(), documents.left_out_hooks().len()), (4, 0));
+    }
+
+    #[test]
     fn what_is_no_yaml_is_told_without_a_line_that_nobody_wrote() {
         let error = helm("# Source: shop/templates/a.yaml\na: [b\n").err().expect("is refused");
 

@@ -149,10 +149,11 @@ impl Documents {
         if hooks.is_empty() {
             return;
         }
-        let mut taken: BTreeSet<_> = others.into_iter().map(|source| written_name(&source.root)).collect();
+        let mut taken: BTreeSet<_> = others.into_iter().filter_map(|source| written_name(&source.root)).collect();
         let sources = std::mem::take(&mut self.sources);
         for source in sources {
-            if is_of_upgrades(&source.root) && !taken.insert(written_name(&source.root)) {
+            let is_taken = |name| !taken.insert(name);
+            if is_of_upgrades(&source.root) && written_name(&source.root).is_some_and(is_taken) {
                 self.leave_out(&source.root);
             } else {
                 self.sources.push(source);
@@ -160,7 +161,7 @@ impl Documents {
         }
     }
 
-    /// A hook whose time never comes: whoever waits for it is told.
+    /// A hook whose time never comes: whoever waits for it, or misses it, is told.
     fn leave_out(&mut self, root: &Node) {
         if self.left_out_hooks.len() >= LEFT_OUT_MAX {
             return;
@@ -179,13 +180,10 @@ impl Documents {
     }
 
     fn add_one(&mut self, written: Written<'_>, root: Node) -> Result<(), RenderError> {
-        match time(&root) {
-            Some(Time::Skipped) => return Ok(()),
-            Some(Time::Never) => {
-                self.leave_out(&root);
-                return Ok(());
-            }
-            _ => {}
+        // Who comes to say `Skip` of what runs has it pruned: so that is named, too.
+        if let Some(Time::Skipped | Time::Never) = time(&root) {
+            self.leave_out(&root);
+            return Ok(());
         }
         let Written { file, .. } = written;
         let made = written.made.map(|_| named(&root));
@@ -223,11 +221,14 @@ fn is_of_upgrades(root: &Node) -> bool {
     annotation(PHASE_ANNOTATION).is_none() && hooks::is_of_upgrades(annotation)
 }
 
-/// What it is called, as it is written.
-fn written_name(root: &Node) -> [Option<String>; 3] {
-    let text = |node: Option<&Node>| node.and_then(Node::text).map(str::to_owned);
+/// What it is called, as it is written: group, kind, namespace and name. `None`: its name is made later, of its content.
+fn written_name(root: &Node) -> Option<[String; 4]> {
+    let text = |node: Option<&Node>| node.and_then(Node::text).unwrap_or_default().to_owned();
     let metadata = |field: &str| root.field("metadata")?.field(field);
-    [text(root.field("kind")), text(metadata("namespace")), text(metadata("name"))]
+    let api_version = text(root.field("apiVersion"));
+    let group = api_version.split_once('/').map(|(group, _)| group.to_owned()).unwrap_or_default();
+    let name = text(metadata("name"));
+    (!name.is_empty()).then(|| [group, text(root.field("kind")), text(metadata("namespace")), name])
 }
 
 /// Whether it says that it is an object for an API server.

@@ -63,7 +63,7 @@ pub(crate) struct Draft<'s> {
 
 impl Draft<'_> {
     pub(crate) fn finish(mut self, recipe: &Recipe, scopes: &Scopes) -> Result<RenderedObject, RenderError> {
-        self.name_hook();
+        self.name_hook(recipe);
         self.check_key()?;
         self.object.remove("status");
         self.complete_metadata(recipe)?;
@@ -78,13 +78,14 @@ impl Draft<'_> {
     }
 
     /// A hook that has each run under another name has another one for each content: what did not change does not run again.
-    fn name_hook(&mut self) {
+    /// Targets that have the same hook in one namespace have each its own.
+    fn name_hook(&mut self, recipe: &Recipe) {
         let object = Value::Object(std::mem::take(&mut self.object));
         let metadata = &object["metadata"];
         let is_named = metadata["name"].as_str().is_some_and(|name| !name.is_empty());
         let prefix = metadata["generateName"].as_str().filter(|prefix| !prefix.is_empty() && !is_named);
         let is_hook = hooks::time(hooks::annotations_of(&object)).is_some();
-        let name = prefix.filter(|_| is_hook).map(|prefix| generated_name(prefix, &object));
+        let name = prefix.filter(|_| is_hook).map(|prefix| generated_name(prefix, &object, recipe));
         if let Value::Object(object) = object {
             self.object = object;
         }
@@ -210,8 +211,12 @@ const GENERATED_NAME_MAX: usize = 63;
 /// Hexadecimal digits of a digest, so that two contents of one hook have two names.
 const GENERATED_DIGITS: usize = 10;
 
-fn generated_name(prefix: &str, object: &Value) -> String {
-    let digest = Digest::of(&canonical_json(object));
+fn generated_name(prefix: &str, object: &Value, recipe: &Recipe) -> String {
+    let mut content = canonical_json(object);
+    if let Some(marks) = &recipe.marks {
+        content.extend_from_slice(marks.target.as_uuid().as_bytes());
+    }
+    let digest = Digest::of(&content);
     let digits: String = digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
     let prefix: String = prefix.chars().take(GENERATED_NAME_MAX - GENERATED_DIGITS).collect();
     format!("{prefix}{}", &digits[..GENERATED_DIGITS])
