@@ -7,6 +7,8 @@
 
 use serde_json::Value;
 
+use crate::health::{self, Ending};
+
 /// Helm's: the times at which an object is made that is no part of a release.
 pub const HELM_HOOK: &str = "helm.sh/hook";
 /// Helm's order of the hooks of one time: a whole number, 0 when there is none.
@@ -65,10 +67,20 @@ pub fn time<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -> Option<
 
 /// Whether Helm makes the hook only when it upgrades.
 pub fn is_of_upgrades<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -> bool {
+    has_helms(annotation, &["pre-upgrade", "post-upgrade"], &["pre-install", "post-install", "crd-install"])
+}
+
+/// Whether Helm makes the hook only when it installs.
+pub fn is_of_installations<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -> bool {
+    has_helms(annotation, &["pre-install", "post-install"], &["pre-upgrade", "post-upgrade"])
+}
+
+/// It is a hook of Helm, of one of these times and none of those.
+fn has_helms<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>, some: &[&str], none: &[&str]) -> bool {
     let is_argos = annotation(ARGO_HOOK).is_some_and(|times| words(times).any(|word| ARGO_TIMES.contains(&word)));
     let Some(times) = annotation(HELM_HOOK).filter(|_| !is_argos) else { return false };
     let has = |searched: &[&str]| words(times).any(|word| searched.contains(&word));
-    has(&["pre-upgrade", "post-upgrade"]) && !has(&["pre-install", "post-install", "crd-install"])
+    has(some) && !has(none)
 }
 
 fn argos_time<'a>(times: &str, annotation: &impl Fn(&'static str) -> Option<&'a str>) -> Time {
@@ -117,9 +129,40 @@ pub fn delete_policy<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -
     }
 }
 
-/// Whether the object asks for the one before it to be deleted before it is made.
-pub fn is_made_anew(object: &Value) -> bool {
-    delete_policy(annotations_of(object)).before_creation
+/// What becomes of the run that is there when another one is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Former {
+    /// It stays, and the new one is applied to it.
+    Stays,
+    /// It runs, and is to go before the new one is made.
+    Runs,
+    /// It is deleted, and the new one is made.
+    Goes,
+}
+
+impl Former {
+    /// What is wanted asks for the one before to go, and what is there for itself to go as it ended: it may be that its time
+    /// has not come yet, or that nobody was there to delete it.
+    pub fn of(wanted: &Value, there: &Value) -> Self {
+        let policy = delete_policy(annotations_of(there));
+        let is_made_anew = delete_policy(annotations_of(wanted)).before_creation;
+        match health::ending(there) {
+            _ if !is_made_anew && !policy.succeeded && !policy.failed => Self::Stays,
+            None => Self::Runs,
+            Some(ending) if is_made_anew || policy.covers(ending) => Self::Goes,
+            Some(_) => Self::Stays,
+        }
+    }
+}
+
+impl DeletePolicy {
+    /// Whether what ended so is to be deleted.
+    pub fn covers(self, ending: Ending) -> bool {
+        match ending {
+            Ending::Succeeded => self.succeeded,
+            Ending::Failed => self.failed,
+        }
+    }
 }
 
 /// The annotations of an object as JSON.
@@ -180,6 +223,35 @@ mod tests {
         assert!(is_of(&[(HELM_HOOK, "pre-upgrade, post-rollback")]) && is_of(&[(HELM_HOOK, "post-upgrade")]));
         assert!(!is_of(&[(HELM_HOOK, "pre-install,pre-upgrade")]) && !is_of(&[(HELM_HOOK, "pre-rollback")]));
         assert!(!is_of(&[(HELM_HOOK, "pre-upgrade"), (ARGO_HOOK, "PreSync")]) && !is_of(&[]));
+        let is_of = |annotations: &[(&str, &str)]| is_of_installations(annotations_of(&object(annotations)));
+        assert!(is_of(&[(HELM_HOOK, "post-install, post-rollback")]) && is_of(&[(HELM_HOOK, "pre-install")]));
+        assert!(!is_of(&[(HELM_HOOK, "pre-install,post-upgrade")]) && !is_of(&[(HELM_HOOK, "pre-upgrade")]));
+        assert!(!is_of(&[(HELM_HOOK, "pre-install"), (ARGO_HOOK, "PreSync")]) && !is_of(&[]));
+    }
+
+    #[test]
+    fn a_run_makes_room_for_another_as_that_one_asks_or_as_it_asks_itself() {
+        let job = |policy: &str, ending: Option<&str>| {
+            let conditions: Vec<_> = ending.map(|kind| json!({"type": kind, "status": "True"})).into_iter().collect();
+            json!({"apiVersion": "batch/v1", "kind": "Job", "status": {"conditions": conditions},
+                "metadata": {"annotations": {HELM_HOOK: "pre-install", HELM_DELETE_POLICY: policy}}})
+        };
+        let wanted = |policy: &str| job(policy, None);
+        let (succeeded, failed) = (Some("Complete"), Some("Failed"));
+
+        for (wants, there, ending, expected) in [
+            ("hook-succeeded", "hook-succeeded", succeeded, Former::Goes),
+            ("hook-failed", "hook-succeeded", succeeded, Former::Goes),
+            ("hook-succeeded", "hook-succeeded", failed, Former::Stays),
+            ("hook-succeeded", "hook-failed", failed, Former::Goes),
+            ("hook-succeeded", "hook-succeeded", None, Former::Runs),
+            ("hook-succeeded", "before-hook-creation", succeeded, Former::Stays),
+            ("hook-succeeded", "before-hook-creation", None, Former::Stays),
+            ("before-hook-creation", "hook-succeeded", failed, Former::Goes),
+            ("", "before-hook-creation", None, Former::Runs),
+        ] {
+            assert_eq!(Former::of(&wanted(wants), &job(there, ending)), expected, "{wants} after {there} {ending:?}");
+        }
     }
 
     #[test]

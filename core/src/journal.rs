@@ -78,8 +78,7 @@ pub struct Before {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     pub key: ObjectKey,
-    /// Of the object as it was then: another one under the name is not ours by this. None at all: nothing was
-    /// applied, and all that is known is what was passed over.
+    /// Of the object as it was then: another one under the name is not ours by this.
     pub uid: Uuid,
     /// Of the body that was applied.
     pub digest: Digest,
@@ -89,18 +88,20 @@ pub struct Applied {
     /// Under which it was applied. The journals of earlier versions do not say.
     #[serde(default)]
     pub generation: Generation,
-    /// It is a hook of upgrades, and was not run at the installation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub passed_over: Option<PassedOver>,
 }
 
-/// Where a hook of upgrades is not run, though it may have run since: in what its target was installed with.
+/// What a target is installed with in its cluster: any other bundle is an upgrade of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PassedOver {
-    pub bundle: Digest,
-    /// The target has been well with that: another bundle is an upgrade of it.
+pub struct Installation {
+    /// `None`: it had objects there before anybody wrote this down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bundle: Option<Digest>,
+    /// All of it was in place once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_installed: bool,
+    pub is_done: bool,
+    /// Parts of another bundle were applied before, and no later one has come since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_mixed: bool,
 }
 
 /// What was learned of a target's objects.
@@ -111,17 +112,28 @@ pub struct InventoryUpdate {
     pub applied: Vec<Applied>,
     /// Gone from the cluster.
     pub gone: Vec<ObjectKey>,
+    /// If that is another one.
+    pub installation: Option<Installation>,
 }
 
 impl InventoryUpdate {
-    /// It is about something that runs once: a process that has not learned it would run that again.
+    /// It is about something that runs once, or about what the target is installed with: a process that has not learned it would
+    /// run that again, or not at all.
     pub fn is_urgent(&self) -> bool {
-        self.applied.iter().any(|applied| health::runs_once(applied.key.group(), &applied.key.kind))
+        let is_done = self.installation.is_some_and(|installation| installation.is_done);
+        is_done || self.applied.iter().any(|applied| health::runs_once(applied.key.group(), &applied.key.kind))
+    }
+
+    /// Takes in what was learned after it.
+    pub fn add(&mut self, Self { target: _, applied, gone, installation }: Self) {
+        self.applied.extend(applied);
+        self.gone.extend(gone);
+        self.installation = installation.or(self.installation);
     }
 
     /// With nothing learned yet.
     pub const fn about(target: TargetId) -> Self {
-        Self { target, applied: Vec::new(), gone: Vec::new() }
+        Self { target, applied: Vec::new(), gone: Vec::new(), installation: None }
     }
 }
 
@@ -129,9 +141,12 @@ impl InventoryUpdate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Journalled {
     pub assignment: Assignment,
+    /// Under which its bundle came: those after it have kept or retried the same.
+    pub bundle_since: Generation,
     /// What the target had before and may have to delete, once the plan allows it.
     pub before: Vec<Before>,
     pub applied: Vec<Applied>,
+    pub installation: Option<Installation>,
     /// Those of the assignment, and of what was applied.
     pub objects: BTreeMap<Digest, Arc<[u8]>>,
 }
@@ -174,6 +189,9 @@ struct Learned {
     generation: Generation,
     before: Vec<Before>,
     applied: Vec<Applied>,
+    /// Journals of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    installation: Option<Installation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -196,6 +214,9 @@ struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     namespace: Option<Name>,
     before: Vec<Before>,
+    /// The records of earlier versions do not say: then nothing counts as changed by a bundle.
+    #[serde(default)]
+    bundle_since: Generation,
     #[serde(default)]
     retried: Generation,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -328,9 +349,11 @@ pub struct Journal {
 #[derive(Debug)]
 struct Current {
     assignment: Assignment,
+    bundle_since: Generation,
     before: Vec<Before>,
     /// Whatever version they were applied in.
     applied: BTreeMap<Identity, Applied>,
+    installation: Option<Installation>,
     /// The entry that holds the assignment.
     home: u64,
     /// The newest entry that holds what was learned, and whether there is more.
@@ -380,7 +403,7 @@ impl Journal {
             (self.forgotten, self.forgotten_home) = (forgotten, Some(number));
         }
         for record in records {
-            self.replace(record.assignment()?, record.before, number);
+            self.replace((record.assignment()?, record.bundle_since), record.before, number);
         }
         for learned in learned {
             let Some(current) = self.current.get_mut(&learned.target) else { continue };
@@ -389,6 +412,7 @@ impl Journal {
             }
             let applied = learned.applied.into_iter();
             current.applied = applied.map(|applied| (Identity::of(&applied.key), applied)).collect();
+            current.installation = learned.installation;
             current.learned_home = Some(number);
         }
         Ok(())
@@ -406,15 +430,17 @@ impl Journal {
     }
 
     /// What was learned of its objects outlives an assignment.
-    fn replace(&mut self, assignment: Assignment, before: Vec<Before>, home: u64) {
+    fn replace(&mut self, (assignment, bundle_since): (Assignment, Generation), before: Vec<Before>, home: u64) {
         self.forgotten.remove(assignment.target);
         let current = match self.current.remove(&assignment.target) {
-            Some(current) => Current { assignment, before, home, ..current },
+            Some(current) => Current { assignment, bundle_since, before, home, ..current },
             None => Current {
                 assignment,
+                bundle_since,
                 before,
                 home,
                 applied: BTreeMap::new(),
+                installation: None,
                 learned_home: None,
                 updates: Updates::None,
             },
@@ -466,8 +492,10 @@ impl Journal {
         let body = |digest| Some((digest, Arc::clone(self.bodies.get(&digest)?)));
         Journalled {
             assignment: current.assignment.clone(),
+            bundle_since: current.bundle_since,
             before: current.before.clone(),
             applied: current.applied.values().cloned().collect(),
+            installation: current.installation,
             objects: current.bodies().filter_map(body).collect(),
         }
     }
@@ -475,6 +503,7 @@ impl Journal {
     /// Written down with the next entry.
     pub fn learn(&mut self, update: InventoryUpdate) {
         let Some(current) = self.current.get_mut(&update.target) else { return };
+        current.installation = update.installation.or(current.installation);
         current.applied.extend(update.applied.into_iter().map(|applied| (Identity::of(&applied.key), applied)));
         if !update.gone.is_empty() {
             let gone: BTreeSet<_> = update.gone.iter().map(Identity::of).collect();
@@ -498,7 +527,8 @@ impl Journal {
             changed.insert(assignment.target);
             self.bodies.extend(objects);
             let before = self.before(&assignment);
-            self.replace(assignment, before, 0);
+            let bundle_since = self.bundle_since(&assignment);
+            self.replace((assignment, bundle_since), before, 0);
         }
         // Another target may be about to name what the last message took out of use.
         self.drop_bodies(&kept);
@@ -528,6 +558,14 @@ impl Journal {
             lines + APPLIED_BYTES * current.applied.len() + BEFORE_BYTES * current.before.len() + RECORD_BYTES
         });
         bodies.chain(records).sum::<usize>() + FORGOTTEN_BYTES * self.forgotten.len()
+    }
+
+    fn bundle_since(&self, next: &Assignment) -> Generation {
+        let same = self.current.get(&next.target).filter(|current| {
+            let now = &current.assignment;
+            (now.action, now.manifest.digest()) == (next.action, next.manifest.digest())
+        });
+        same.map_or(next.generation, |current| current.bundle_since)
     }
 
     fn before(&self, next: &Assignment) -> Vec<Before> {
@@ -661,13 +699,14 @@ impl Learned {
             generation: current.assignment.generation,
             before: current.before.clone(),
             applied: current.applied.values().cloned().collect(),
+            installation: current.installation,
         }
     }
 }
 
 impl Record {
     fn of(current: &Current) -> Self {
-        let Current { assignment, before, .. } = current;
+        let Current { assignment, bundle_since, before, .. } = current;
         Self {
             target: assignment.target,
             name: assignment.name.clone(),
@@ -683,6 +722,7 @@ impl Record {
             create_namespace: assignment.options.create_namespace,
             namespace: assignment.namespace.clone(),
             before: before.clone(),
+            bundle_since: *bundle_since,
             retried: assignment.retried,
             trace: assignment.trace,
         }
@@ -844,11 +884,48 @@ mod tests {
 
     fn applied(name: &str, body: &str) -> Applied {
         let (uid, digest) = (Uuid::from_u128(1), Digest::of(body.as_bytes()));
-        Applied { key: key(name), uid, digest, finished: None, generation: Generation::new(1), passed_over: None }
+        Applied { key: key(name), uid, digest, finished: None, generation: Generation::new(1) }
     }
 
     fn update(applied: Vec<Applied>) -> InventoryUpdate {
         InventoryUpdate { applied, ..InventoryUpdate::about(TargetId::new(Uuid::from_u128(7))) }
+    }
+
+    #[test]
+    fn a_new_process_knows_what_a_target_is_installed_with_and_since_when_it_has_its_bundle() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        store.write(&mut journal, vec![accepted(1, "a@1")]);
+        store.write(&mut journal, vec![accepted(2, "a@2")]);
+        let installation = Some(Installation { bundle: Some(Digest::of(b"1")), is_done: true, is_mixed: false });
+        journal.learn(InventoryUpdate { installation, ..update(Vec::new()) });
+        journal.learn(update(vec![applied("a", "2")]));
+
+        store.write(&mut journal, vec![accepted(3, "a@2")]);
+
+        let loaded = &store.load().inventory()[0];
+        assert_eq!((loaded.bundle_since, loaded.installation), (Generation::new(2), installation));
+        assert_eq!(store.load().inventory(), journal.inventory());
+    }
+
+    #[test]
+    fn a_journal_that_says_less_or_more_of_hooks_is_read_all_the_same() {
+        let (mut journal, mut store) = (Journal::default(), Store::default());
+        store.write(&mut journal, vec![accepted(1, "a@1")]);
+        let installation = Some(Installation { bundle: None, is_done: true, is_mixed: true });
+        journal.learn(InventoryUpdate { installation, ..update(vec![applied("a", "1")]) });
+        store.write(&mut journal, vec![accepted(2, "a@2")]);
+        let part = store.0.values_mut().next_back().expect("it is written");
+        let mut entry: serde_json::Value = serde_json::from_slice(&part.bytes).expect("is JSON");
+        let without = |of: &mut serde_json::Value, field: &str| of.as_object_mut().and_then(|of| of.remove(field));
+        assert!(without(&mut entry["records"][0], "bundle_since").is_some());
+        assert!(without(&mut entry["learned"][0], "installation").is_some());
+        entry["learned"][0]["applied"][0]["passed_over"] = serde_json::json!({"bundle": Digest::of(b"1")});
+        part.bytes = entry.to_string().into_bytes();
+
+        let loaded = &store.load().inventory()[0];
+
+        assert_eq!((loaded.bundle_since, loaded.installation), (Generation::default(), None));
+        assert_eq!(loaded.applied, [applied("a", "1")]);
     }
 
     #[test]

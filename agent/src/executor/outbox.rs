@@ -35,8 +35,7 @@ impl Outbox {
 
     pub(super) fn learn(&mut self, update: InventoryUpdate) {
         let waiting = self.updates.entry(update.target).or_insert_with(|| InventoryUpdate::about(update.target));
-        waiting.applied.extend(update.applied);
-        waiting.gone.extend(update.gone);
+        waiting.add(update);
     }
 
     pub(super) fn has_outbound(&self) -> bool {

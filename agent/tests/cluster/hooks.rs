@@ -226,6 +226,37 @@ async fn a_hook_that_has_run_is_deleted_as_it_asks_and_is_not_run_again_by_the_n
 }
 
 #[tokio::test]
+async fn a_hook_that_is_to_go_once_it_succeeded_makes_room_for_one_that_comes_before_that() {
+    let mut fixture = fixture!();
+    let hook = |fixture: &Fixture, version: &str, ends: bool| {
+        with_policy(job(fixture, version, ends), "helm.sh/hook-delete-policy", "hook-succeeded")
+    };
+    fixture.assign(1, &[fixture.namespace_object(), hook(&fixture, "one", true)]);
+    fixture.start_agent();
+    fixture.report(is_well(1)).await;
+
+    // At once: the one before is still there.
+    fixture.assign(2, &[fixture.namespace_object(), hook(&fixture, "two", true)]);
+    fixture.wait_for(&path(&fixture), |job| job["spec"]["template"]["spec"]["containers"][0]["image"] == "two").await;
+    fixture.report(is_well(2)).await;
+    fixture.wait_for(&path(&fixture), Value::is_null).await;
+
+    // One that failed is to stay, whatever comes after it.
+    let mut failing = hook(&fixture, "three", false);
+    failing["spec"]["activeDeadlineSeconds"] = json!(1);
+    fixture.assign(3, &[fixture.namespace_object(), failing]);
+    let is_failed = |generation| {
+        move |report: &Report| report.generation == Generation::new(generation) && report.verdict == Verdict::Failed
+    };
+    fixture.report(is_failed(3)).await;
+    let before = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    fixture.assign(4, &[fixture.namespace_object(), hook(&fixture, "four", true)]);
+    fixture.report(is_failed(4)).await;
+    let after = fixture.wait_for(&path(&fixture), Value::is_object).await;
+    assert_eq!(before["metadata"]["uid"], after["metadata"]["uid"]);
+}
+
+#[tokio::test]
 async fn a_hook_that_failed_is_deleted_as_it_asks_and_stays_failed_with_its_reason() {
     let mut fixture = fixture!();
     let policy = "BeforeHookCreation,HookFailed";
@@ -277,7 +308,7 @@ async fn a_hook_of_upgrades_runs_with_the_next_bundle_and_not_at_the_first_insta
 }
 
 #[tokio::test]
-async fn a_hook_that_failed_is_deleted_and_runs_again_where_a_person_retries() {
+async fn a_hook_that_failed_is_deleted_and_runs_again_where_a_person_retries_or_another_bundle_comes() {
     let mut fixture = fixture!();
     let mut hook = job(&fixture, "one", false);
     hook["spec"]["activeDeadlineSeconds"] = json!(1);
@@ -293,7 +324,13 @@ async fn a_hook_that_failed_is_deleted_and_runs_again_where_a_person_retries() {
     let after = fixture.wait_for(&path(&fixture), is_another).await;
     // It fails once more, and is not tried again by itself.
     fixture.report(|report| report.generation == Generation::new(2) && report.verdict == Verdict::Failed).await;
-    fixture.assign(3, &[fixture.namespace_object(), hook, fixture.config_map("a", "1")]);
+    fixture.options.drift = DriftMode::Warn;
+    fixture.assign(3, &[fixture.namespace_object(), hook.clone()]);
     fixture.report(|report| report.generation == Generation::new(3) && report.verdict == Verdict::Failed).await;
     assert_eq!(fixture.wait_for(&path(&fixture), Value::is_object).await["metadata"]["uid"], after["metadata"]["uid"]);
+
+    // Another bundle may be what it failed for want of.
+    fixture.assign(4, &[fixture.namespace_object(), hook, fixture.config_map("a", "1")]);
+    let is_third = |job: &Value| job.is_object() && job["metadata"]["uid"] != after["metadata"]["uid"];
+    fixture.wait_for(&path(&fixture), is_third).await;
 }

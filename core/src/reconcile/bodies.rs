@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::Digest;
-use crate::apply::{self, APPLY_ANNOTATION, ONCE, Phase};
+use crate::apply::{self, APPLY_ANNOTATION, ONCE, PHASE_ANNOTATION, Phase};
 use crate::bundle::Entry;
 use crate::hooks::{self, DeletePolicy, HOOK_ANNOTATION, UPGRADE};
 
@@ -46,8 +46,17 @@ pub(super) struct Manner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hook {
     pub(super) policy: DeletePolicy,
-    /// It does not run at the first installation.
-    pub(super) is_of_upgrades: bool,
+    pub(super) occasion: Occasion,
+}
+
+/// With which bundles a hook runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Occasion {
+    Any,
+    /// With the one that a target is installed with.
+    Installation,
+    /// With all others.
+    Upgrades,
 }
 
 #[derive(Debug, Default)]
@@ -114,8 +123,13 @@ fn read_manner(entry: &Entry, body: &[u8]) -> Option<Manner> {
     let annotations = object.metadata.annotations.unwrap_or_default();
     let is_once = annotations.get(APPLY_ANNOTATION).is_some_and(|value| value == ONCE);
     let annotation = |name: &str| annotations.get(name).map(String::as_str);
-    let is_of_upgrades = annotation(HOOK_ANNOTATION) == Some(UPGRADE);
-    let hook = hooks::time(annotation).map(|_| Hook { policy: hooks::delete_policy(annotation), is_of_upgrades });
+    let occasion = match annotation(HOOK_ANNOTATION) {
+        Some(UPGRADE) => Occasion::Upgrades,
+        // What says itself when it is applied is as any other object.
+        _ if annotation(PHASE_ANNOTATION).is_none() && hooks::is_of_installations(annotation) => Occasion::Installation,
+        _ => Occasion::Any,
+    };
+    let hook = hooks::time(annotation).map(|_| Hook { policy: hooks::delete_policy(annotation), occasion });
     Some(Manner { phase: apply::phase(&entry.key, &annotations), is_once, hook })
 }
 

@@ -6,16 +6,18 @@
 //! missed by nobody: not by a watch, nor by the next assignment, nor by the next process. What is new runs with all that
 //! went. Decides; deletes nothing.
 //!
-//! A hook of upgrades is passed over in the bundle that a target is installed with: the first that it was well with in a cluster,
-//! which the journal has. With another one it runs; on the way back to that one it does not, whatever became of it.
+//! A hook of upgrades is passed over in the bundle that a target is installed with: the first that was in place as a whole in a
+//! cluster, which the journal has. With another one it runs; on the way back to that one it does not, whatever became of it. A
+//! Job that is a hook of the installation alone runs with that bundle and with no other one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::bodies::{Hook, Manner};
+use super::bodies::{Hook, Manner, Occasion};
 use super::finding::Finding;
-use super::phases::State;
+use super::inventory::AskedFor;
+use super::phases::{Object, State};
 use super::removal::is_protected;
 use super::step::Act;
 use super::target::Target;
@@ -23,13 +25,20 @@ use crate::ObjectKey;
 use crate::bundle::Entry;
 use crate::health::{self, Ending};
 use crate::hooks::DeletePolicy;
-use crate::object::Identity;
+use crate::object::{Identity, is_built_in_group};
 
 /// So long a hook stays that has run. By then the journal has that it did: it is written within five seconds.
 const STAYS: SignedDuration = SignedDuration::from_secs(10);
 
 /// Between two tries to delete one that stays, whatever the reason: nothing waits for it.
 const TRIED_AGAIN: SignedDuration = SignedDuration::from_mins(1);
+
+const OF_UPGRADES: &str = "a hook of upgrades: it runs when this target gets another bundle here";
+
+const OF_THE_INSTALLATION: &str = "a hook of the installation: it does not run with a later bundle";
+
+const NOT_RUN: &str = "a hook of upgrades that did not run: this bundle came before the one before it was in place as a whole, so \
+    this is what the target is installed with; it runs with the next one";
 
 /// The hooks of an assignment that ask to be deleted once they have run.
 #[derive(Debug, Default)]
@@ -67,16 +76,27 @@ impl Target {
     pub(super) fn plan_hooks(&mut self, manner: impl Fn(&Entry) -> Manner) {
         let entries = self.assignment.manifest.entries().iter();
         let hooks: Vec<_> = entries.filter_map(|entry| Some((entry, manner(entry).hook?))).collect();
-        let (inventory, assignment) = (&mut self.inventory, &self.assignment);
-        let of_upgrades = hooks.iter().filter(|(_, hook)| hook.is_of_upgrades).map(|(entry, _)| &entry.key);
-        self.passed_over = inventory.pass_over(of_upgrades, assignment.manifest.digest());
-        let is_to_run = |(entry, _): &(&Entry, Hook)| {
+        let bundle = self.assignment.manifest.digest();
+        let inventory = &mut self.inventory;
+        let installation = inventory.begin_bundle(bundle);
+        let is_installed_with = installation.bundle == Some(bundle);
+        let is_new_run = |entry: &Entry| {
             let identity = Identity::of(&entry.key);
             let is_in_place = inventory.has(&identity, entry.digest) || inventory.holds(&identity, entry.digest);
-            runs_once(&entry.key) && !is_in_place && !self.passed_over.contains(&identity)
+            runs_once(&entry.key) && !is_in_place
         };
+        let is_passed_over = |(entry, hook): &&(&Entry, Hook)| match hook.occasion {
+            Occasion::Any => false,
+            Occasion::Installation => installation.is_done && !is_installed_with && is_new_run(entry),
+            Occasion::Upgrades => is_installed_with,
+        };
+        self.passed_over = hooks.iter().filter(is_passed_over).map(|(entry, _)| Identity::of(&entry.key)).collect();
+        let is_to_run =
+            |(entry, _): &(&Entry, Hook)| is_new_run(entry) && !self.passed_over.contains(&Identity::of(&entry.key));
         if hooks.iter().any(is_to_run) {
-            for (entry, _) in hooks.iter().filter(|(entry, _)| !runs_once(&entry.key)) {
+            // What is not Kubernetes' own may run as a Job does.
+            let is_needed = |key: &ObjectKey| !runs_once(key) && is_built_in_group(key.group());
+            for (entry, _) in hooks.iter().filter(|(entry, _)| is_needed(&entry.key)) {
                 inventory.have_departed_made_again(&Identity::of(&entry.key));
             }
         }
@@ -87,16 +107,28 @@ impl Target {
         self.departures = Departures { of: departing.collect() };
     }
 
-    /// To be called whenever something may be well that was not: who is well with what it got first is installed.
+    /// To be called whenever something may be in place that was not: with all of it a target is installed. That something
+    /// is unwell then is for the next bundle to mend; only what a hook did not do is still to be done.
     pub(super) fn note_installed(&mut self, now: Timestamp) {
-        if self.passed_over.is_empty()
-            || !self.objects.are_all_open()
-            || !self.inventory.is_installing(&self.passed_over)
-        {
+        if !self.inventory.is_installing() || !self.objects.are_all_open() || self.objects.iter().next().is_none() {
             return;
         }
-        if self.objects.iter().all(|object| self.is_well(object, now)) {
-            self.inventory.note_installed(&self.passed_over);
+        let is_done = |object: &Object| match object.state {
+            State::PassedOver => true,
+            State::InPlace(_) => object.hook.is_none() || self.is_well(object, now),
+            _ => false,
+        };
+        if self.objects.iter().all(is_done) {
+            self.inventory.note_installed();
+        }
+    }
+
+    /// What is said of a hook that is passed over; `true`: it leaves something undone.
+    pub(super) fn why_passed_over(&self, object: &Object) -> (&'static str, bool) {
+        match object.hook.map(|hook| hook.occasion) {
+            Some(Occasion::Installation) => (OF_THE_INSTALLATION, false),
+            _ if self.inventory.is_mixed() => (NOT_RUN, true),
+            _ => (OF_UPGRADES, false),
         }
     }
 
@@ -123,11 +155,7 @@ impl Target {
             return false;
         };
         if runs_once(&object.key) {
-            return match owned.finished {
-                Some(Ending::Succeeded) => policy.succeeded,
-                Some(Ending::Failed) => policy.failed,
-                None => false,
-            };
+            return owned.finished.is_some_and(|ending| policy.covers(ending));
         }
         policy.succeeded && self.objects.are_all_open() && self.objects.iter().all(|object| self.is_well(object, now))
     }
@@ -148,11 +176,20 @@ impl Target {
         }
     }
 
-    /// It failed before a person asked for it to be tried again, and the one that failed makes room for that.
+    /// It failed before a person asked for it to be tried again, or before this bundle came, and the one that failed makes
+    /// room for that.
     pub(super) fn is_to_run_again(&self, identity: &Identity) -> bool {
-        let object = self.objects.find(identity).filter(|object| object.is_made_anew && runs_once(&object.key));
-        let last = object.and_then(|_| self.inventory.last_applied(identity));
-        last.is_some_and(|last| last.finished == Some(Ending::Failed) && last.generation < self.assignment.retried)
+        let Some(object) = self.objects.find(identity).filter(|object| runs_once(&object.key)) else { return false };
+        let is_made_anew = object.hook.is_some_and(|hook| hook.policy.before_creation);
+        let last = self.inventory.last_applied(identity).filter(|_| is_made_anew);
+        last.is_some_and(|last| {
+            last.finished == Some(Ending::Failed) && last.generation < self.asked_for().since(object.hook)
+        })
+    }
+
+    /// Since when what failed is to run again.
+    pub(super) fn asked_for(&self) -> AskedFor {
+        AskedFor { retried: self.assignment.retried, bundle_since: self.bundle_since }
     }
 
     /// What came of deleting one.

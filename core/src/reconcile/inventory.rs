@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::bodies::Hook;
 use super::error::ClusterError;
 use super::event::{Condition, Kind, ObjectState};
 use super::finding::{Answer, Finding};
@@ -17,7 +18,7 @@ use super::step::Step;
 use crate::bundle::Entry;
 use crate::drift::DriftSignal;
 use crate::health::{self, Ending, Health};
-use crate::journal::{Applied, Before, Journalled, PassedOver};
+use crate::journal::{Applied, Before, Installation, Journalled};
 use crate::object::Identity;
 use crate::yielded::Yielded;
 use crate::{Digest, Generation, ObjectKey};
@@ -34,8 +35,7 @@ pub(super) struct Inventory {
     /// Something else was sent over what was recorded last, or an earlier process may have sent it: what it is given is
     /// written down before, and what it did after.
     overwritten: BTreeSet<Identity>,
-    /// Hooks of upgrades, whether they have run since or not.
-    passed_over: BTreeMap<Identity, PassedOver>,
+    installation: Option<Installation>,
     /// What was applied last to what a deletion or a release is on its way to.
     doubtful: BTreeMap<Identity, LastApplied>,
     by_uid: BTreeMap<Uuid, Identity>,
@@ -58,13 +58,29 @@ pub(super) struct Learned {
     pub(super) applied: Vec<Applied>,
     /// No longer in the inventory.
     pub(super) gone: Vec<ObjectKey>,
+    pub(super) installation: Option<Installation>,
+}
+
+/// Since when what failed is to run again, if it failed before that.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AskedFor {
+    /// A person asked for it.
+    pub(super) retried: Generation,
+    /// Its bundle came: hooks run with that.
+    pub(super) bundle_since: Generation,
+}
+
+impl AskedFor {
+    pub(super) fn since(self, hook: Option<Hook>) -> Generation {
+        if hook.is_some() { self.retried.max(self.bundle_since) } else { self.retried }
+    }
 }
 
 impl Inventory {
     /// What the journal knew of a target before its assignment.
     pub(super) fn of(journalled: &Journalled) -> Self {
         let candidates = journalled.before.iter().cloned().map(Candidate::of);
-        let passed_over = journalled.applied.iter().filter_map(|it| Some((Identity::of(&it.key), it.passed_over?)));
+        // Without a uid nothing was applied: so an earlier version named hooks that were not run.
         let applied = journalled.applied.iter().filter(|applied| !applied.uid.is_nil());
         let last_applied = applied.map(|applied| {
             let body = journalled.objects.get(&applied.digest).cloned().map(Into::into);
@@ -75,7 +91,7 @@ impl Inventory {
         Self {
             candidates: candidates.map(|candidate| (Identity::of(&candidate.key), candidate)).collect(),
             last_applied: last_applied.collect(),
-            passed_over: passed_over.collect(),
+            installation: journalled.installation,
             ..Self::default()
         }
     }
@@ -116,39 +132,46 @@ impl Inventory {
         }
     }
 
-    /// A person asked for what an assignment wants to be tried again. What ran once before that, is not there and did not
-    /// come to a good end is made again; of what runs, the process after this one is to know that it was asked about. What
-    /// failed and still stands there holds it up, unless it asks to be deleted before that: see [`Inventory::owes_a_run`].
+    /// A person asked for what an assignment wants to be tried again, or another bundle came, which is as good for a hook that
+    /// failed. What ran once before that, is not there and did not come to a good end is made again; of what runs, the process
+    /// after this one is to know that it was asked about. What failed and still stands there holds it up, unless it asks to be
+    /// deleted before that: see [`Inventory::owes_a_run`].
     pub(super) fn note_retried<'a>(
         &mut self,
         entries: impl Iterator<Item = &'a Entry>,
-        retried: Generation,
-        is_made_anew: impl Fn(&Entry) -> bool,
+        asked_for: AskedFor,
+        hook: impl Fn(&Entry) -> Option<Hook>,
     ) {
         for entry in entries.filter(|entry| health::runs_once(entry.key.group(), &entry.key.kind)) {
             let identity = Identity::of(&entry.key);
-            let Some(last) = self.last_applied.get_mut(&identity).filter(|last| last.generation < retried) else {
+            let hook = hook(entry);
+            let since = asked_for.since(hook);
+            let Some(last) = self.last_applied.get_mut(&identity).filter(|last| last.generation < since) else {
                 continue;
             };
+            let may_run_again = if last.generation < asked_for.retried {
+                last.may_be_asked_for_again()
+            } else {
+                last.finished == Some(Ending::Failed)
+            };
+            let is_made_anew = hook.is_some_and(|hook| hook.policy.before_creation);
             let owned = self.owned.get(&identity);
             if owned.is_some_and(|owned| owned.is_there && owned.finished != Some(Ending::Failed)) {
-                last.generation = retried;
-                self.learned.applied.push(last.applied(&entry.key, self.passed_over.get(&identity).copied()));
-            } else if last.may_be_asked_for_again()
-                && (owned.is_none_or(|owned| !owned.is_there) || is_made_anew(entry))
-            {
+                last.generation = since;
+                self.learned.applied.push(last.applied(&entry.key));
+            } else if may_run_again && (is_made_anew || owned.is_none_or(|owned| !owned.is_there)) {
                 self.have_made_again(&identity);
             }
         }
     }
 
-    /// Whether it failed, and a person has asked since for a run that did not come: it cannot while the failed one is there.
-    pub(super) fn owes_a_run(&self, object: &Object, retried: Generation) -> bool {
+    /// Whether it failed, and a run was asked for since that did not come: it cannot while the failed one is there.
+    pub(super) fn owes_a_run(&self, object: &Object, asked_for: AskedFor) -> bool {
         let identity = object.identity();
         let failed = |owned: &Owned| owned.finished == Some(Ending::Failed);
         health::runs_once(object.key.group(), &object.key.kind)
             && self.owned(&identity).is_some_and(failed)
-            && self.last_applied(&identity).is_some_and(|last| last.generation < retried)
+            && self.last_applied(&identity).is_some_and(|last| last.generation < asked_for.since(object.hook))
     }
 
     /// Whatever was applied under its name, it is sent again.
@@ -159,56 +182,43 @@ impl Inventory {
         }
     }
 
-    /// Which of these hooks of upgrades do not run with that bundle: all of them in what a target is installed with, each time
-    /// that it gets that. One that comes to what is installed is as any other hook.
-    pub(super) fn pass_over<'a>(
-        &mut self,
-        hooks: impl Iterator<Item = &'a ObjectKey>,
-        bundle: Digest,
-    ) -> BTreeSet<Identity> {
-        let is_new = self.candidates.is_empty() && self.last_applied.is_empty();
-        let is_installing = is_new || self.passed_over.values().any(|passed_over| !passed_over.is_installed);
-        let mut now = BTreeSet::new();
-        for key in hooks {
-            let identity = Identity::of(key);
-            let before = self.passed_over.get(&identity).copied();
-            let is_of_this = before.is_some_and(|before| before.bundle == bundle);
-            let is_not_installed = before.map_or(is_installing, |before| !before.is_installed);
-            if is_not_installed && !is_of_this {
-                self.note_passed_over(&identity, key, PassedOver { bundle, is_installed: false });
-            }
-            if is_not_installed || is_of_this {
-                now.insert(identity);
-            }
-        }
-        now
-    }
-
-    fn note_passed_over(&mut self, identity: &Identity, key: &ObjectKey, passed_over: PassedOver) {
-        let last = self.last_applied(identity).map(|last| last.applied(key, Some(passed_over)));
-        let nothing = || Applied {
-            key: key.clone(),
-            uid: Uuid::nil(),
-            digest: passed_over.bundle,
-            finished: None,
-            generation: Generation::default(),
-            passed_over: Some(passed_over),
+    /// What a target is installed with, of which that bundle is about to be applied.
+    pub(super) fn begin_bundle(&mut self, bundle: Digest) -> Installation {
+        let has_parts = !self.last_applied.is_empty();
+        let before = self.installation.unwrap_or_else(|| {
+            let is_new = self.candidates.is_empty() && !has_parts;
+            Installation { bundle: is_new.then_some(bundle), is_done: false, is_mixed: false }
+        });
+        let installation = match before {
+            _ if before.bundle == Some(bundle) => before,
+            // The upgrade runs what did not run before it.
+            Installation { is_done: true, .. } => Installation { is_mixed: false, ..before },
+            Installation { bundle: None, .. } => before,
+            _ => Installation { bundle: Some(bundle), is_mixed: before.is_mixed || has_parts, ..before },
         };
-        self.learned.applied.push(last.unwrap_or_else(nothing));
-        self.passed_over.insert(identity.clone(), passed_over);
+        self.set_installation(installation);
+        installation
     }
 
-    /// The target has not been well yet with what it is installed with.
-    pub(super) fn is_installing(&self, hooks: &BTreeSet<Identity>) -> bool {
-        hooks.iter().any(|hook| self.passed_over.get(hook).is_some_and(|passed_over| !passed_over.is_installed))
+    fn set_installation(&mut self, installation: Installation) {
+        if self.installation != Some(installation) {
+            (self.installation, self.learned.installation) = (Some(installation), Some(installation));
+        }
     }
 
-    pub(super) fn note_installed(&mut self, hooks: &BTreeSet<Identity>) {
-        for identity in hooks {
-            let key = self.candidates.get(identity).map(|candidate| candidate.key.clone());
-            if let (Some(key), Some(&before)) = (key, self.passed_over.get(identity)) {
-                self.note_passed_over(identity, &key, PassedOver { is_installed: true, ..before });
-            }
+    /// All of what it is installed with has not been in place yet.
+    pub(super) fn is_installing(&self) -> bool {
+        self.installation.is_some_and(|installation| !installation.is_done)
+    }
+
+    /// Hooks of upgrades have not run that parts of an earlier bundle may need.
+    pub(super) fn is_mixed(&self) -> bool {
+        self.installation.is_some_and(|installation| installation.is_mixed)
+    }
+
+    pub(super) fn note_installed(&mut self) {
+        if let Some(before) = self.installation {
+            self.set_installation(Installation { is_done: true, ..before });
         }
     }
 
@@ -226,12 +236,18 @@ impl Inventory {
         if let Some(owned) = self.owned.get_mut(identity) {
             owned.finished.get_or_insert(Ending::Succeeded);
         }
-        if let Some(last_applied) = self.last_applied.get_mut(identity).filter(|last| last.finished.is_none())
+        self.note_ending(identity);
+    }
+
+    /// How the very one that was applied last ended is known to the process after this one.
+    fn note_ending(&mut self, identity: &Identity) {
+        if let Some(owned) = self.owned.get(identity).filter(|owned| owned.finished.is_some())
+            && let Some(last) = self.last_applied.get_mut(identity)
+            && (last.uid, last.finished) == (owned.uid, None)
             && let Some(candidate) = self.candidates.get(identity)
         {
-            last_applied.finished = Some(Ending::Succeeded);
-            let passed_over = self.passed_over.get(identity).copied();
-            self.learned.applied.push(last_applied.applied(&candidate.key, passed_over));
+            last.finished = owned.finished;
+            self.learned.applied.push(last.applied(&candidate.key));
         }
     }
 
@@ -379,13 +395,12 @@ impl Inventory {
     /// It is gone, or somebody else's.
     pub(super) fn forget(&mut self, identity: &Identity) {
         self.disown(identity);
-        self.passed_over.remove(identity);
         self.learned.gone.extend(self.candidates.remove(identity).map(|candidate| candidate.key));
     }
 
     pub(super) fn forget_all(&mut self) {
         self.last_applied.clear();
-        self.passed_over.clear();
+        self.installation = None;
         let left = std::mem::take(&mut self.candidates);
         self.learned.gone.extend(left.into_values().map(|candidate| candidate.key));
     }
@@ -458,6 +473,7 @@ impl Inventory {
             asked_at: now,
         };
         self.follow(identity, owned, is_new);
+        self.note_ending(identity);
         Some(uid)
     }
 
@@ -541,7 +557,7 @@ impl Inventory {
     fn note_applied(&mut self, identity: &Identity, key: &ObjectKey, last_applied: LastApplied) {
         self.overwritten.remove(identity);
         if self.last_applied.get(identity) != Some(&last_applied) {
-            self.learned.applied.push(last_applied.applied(key, self.passed_over.get(identity).copied()));
+            self.learned.applied.push(last_applied.applied(key));
             self.last_applied.insert(identity.clone(), last_applied);
         }
     }
@@ -592,14 +608,7 @@ impl Inventory {
         if let Some(replacing) = self.replacing.get_mut(identity) {
             replacing.is_gone |= is_deleted;
         }
-        if let Some(ending) = owned.finished
-            && let Some(last_applied) = self.last_applied.get_mut(identity).filter(|last| last.finished.is_none())
-            && let Some(candidate) = self.candidates.get(identity)
-        {
-            last_applied.finished = Some(ending);
-            let passed_over = self.passed_over.get(identity).copied();
-            self.learned.applied.push(last_applied.applied(&candidate.key, passed_over));
-        }
+        self.note_ending(identity);
         Some(told)
     }
 

@@ -72,10 +72,10 @@ impl Target {
         }
     }
 
-    /// What failed is gone, and a person has asked for it to run again.
+    /// What failed is gone, and it was asked since for it to run again.
     pub(super) fn run_what_is_owed(&mut self, identity: &Identity) {
-        let retried = self.assignment.retried;
-        if self.objects.find(identity).is_some_and(|object| self.inventory.owes_a_run(object, retried))
+        let asked_for = self.asked_for();
+        if self.objects.find(identity).is_some_and(|object| self.inventory.owes_a_run(object, asked_for))
             && self.inventory.owned(identity).is_some_and(|owned| !owned.is_there)
         {
             self.inventory.have_made_again(identity);

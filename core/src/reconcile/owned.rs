@@ -9,7 +9,7 @@ use super::event::{Condition, ObjectState};
 use super::evidence::Evidence;
 use crate::drift::{DriftSignal, Fingerprint, says};
 use crate::health::{self, Ending, Health};
-use crate::journal::{Applied, PassedOver};
+use crate::journal::Applied;
 use crate::report::Verdict;
 use crate::yielded::Yielded;
 use crate::{Digest, Generation, ObjectKey};
@@ -67,9 +67,9 @@ impl LastApplied {
     }
 
     /// As the journal holds it.
-    pub(super) fn applied(&self, key: &ObjectKey, passed_over: Option<PassedOver>) -> Applied {
+    pub(super) fn applied(&self, key: &ObjectKey) -> Applied {
         let Self { uid, digest, finished, generation, .. } = *self;
-        Applied { key: key.clone(), uid, digest, finished, generation, passed_over }
+        Applied { key: key.clone(), uid, digest, finished, generation }
     }
 
     /// When it is gone it is not known to have come to a good end, and is not simply made again.

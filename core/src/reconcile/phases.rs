@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::Timestamp;
 
-use super::bodies::Manner;
+use super::bodies::{Hook, Manner};
 use super::finding::Found;
 use super::judge::Judgement;
 use super::twins::find_twins;
@@ -37,8 +37,7 @@ pub(super) struct Object {
     pub(super) phase: Phase,
     /// It is only made where it is absent, and then left.
     pub(super) is_once: bool,
-    /// It is deleted before it is made again.
-    pub(super) is_made_anew: bool,
+    pub(super) hook: Option<Hook>,
     pub(super) state: State,
     /// Another one that is this one, if their kind has no namespaces.
     pub(super) twin: Option<ObjectKey>,
@@ -104,7 +103,7 @@ impl Objects {
                 digest: entry.digest,
                 phase,
                 is_once,
-                is_made_anew: hook.is_some_and(|hook| hook.policy.before_creation),
+                hook,
                 state,
                 twin: twins.remove(&identity),
                 failures: 0,

@@ -32,7 +32,7 @@
 //! report applied healthy passing gen3 total=2 ; a exists failed: words of its message or hint
 //! quiet-report                   the same, without what may change with the next answer; `report nothing`
 //! drifts a modified corrected 5s                                  those that are new; `nothing`
-//! learned applied a, passed b, gone c      what the journal is to know that is new; `nothing`
+//! learned applied a, gone b                what the journal is to know that is new; `nothing`
 //! repeat 100, until 60s          and indented lines after it
 //! ```
 //!
@@ -83,12 +83,18 @@ scripts::scenarios! {
     a_failure_that_begins_after_the_assignment_counts_at_once,
     a_finalizer_is_waited_for_and_named_after_a_minute,
     a_gift_that_is_refused_is_tried_again,
+    a_hook_of_a_kind_that_may_run_is_not_made_again_for_another_one,
+    a_hook_of_an_installation_alone_does_not_run_again_with_a_later_bundle,
+    a_hook_of_an_installation_that_failed_runs_with_the_bundle_that_mends_it,
+    a_hook_of_upgrades_runs_though_what_the_target_got_first_is_unwell,
     a_hook_of_upgrades_runs_when_the_target_gets_another_bundle_and_not_at_the_first_installation,
     a_hook_of_upgrades_that_failed_holds_up_no_way_back_to_what_was_installed,
-    a_hook_of_upgrades_waits_until_the_target_was_well_with_what_it_got_first,
+    a_hook_of_upgrades_waits_until_all_that_the_target_got_first_is_applied,
     a_hook_that_cannot_be_deleted_is_well_all_the_same_and_the_line_says_why_it_stays,
     a_hook_that_changes_while_its_deletion_is_on_its_way_is_applied_after_the_answer,
+    a_hook_that_ended_while_no_agent_ran_is_known_to_have_ended_so_when_it_is_gone,
     a_hook_that_failed_is_deleted_as_it_asks_and_why_it_failed_stays_known,
+    a_hook_that_failed_runs_again_with_another_bundle,
     a_hook_that_has_run_is_deleted_as_it_asks_and_missed_by_nobody,
     a_job_that_failed_stays_failed_when_it_is_gone,
     a_job_that_ran_to_its_end_is_not_missed,
@@ -137,6 +143,7 @@ scripts::scenarios! {
     health_from_before_our_write_is_not_believed,
     health_that_is_seen_before_the_answer_to_our_write_is_not_lost,
     hooks_before_an_installation_are_waited_for_and_those_after_it_wait_for_all,
+    hooks_of_upgrades_whose_names_change_run_with_each_bundle_but_the_one_that_was_installed,
     many_that_are_being_deleted_share_a_pace,
     nothing_at_all_is_pruned_when_something_left_that_is_in_no_plan,
     objects_that_may_be_one_are_sent_with_each_other_s_name,
@@ -202,6 +209,7 @@ scripts::scenarios! {
     what_was_deleted_to_be_replaced_is_made_by_the_next_process,
     what_was_given_away_and_forgotten_is_not_taken_back,
     what_was_put_right_often_is_well_while_it_is_only_to_be_asked_about_later,
+    what_was_refused_as_a_whole_is_no_installation,
     what_was_replaced_and_given_back_is_no_longer_drifted,
     what_was_taken_is_applied_within_seconds_of_its_being_free_however_long_it_was_taken,
     when_all_is_applied_the_next_report_says_so_and_then_there_is_silence,

@@ -117,8 +117,9 @@ impl Target {
                 )
             },
             State::PassedOver => {
-                let healthy = standing(object, Outcome::Unchanged, Verdict::Healthy, PASSED_OVER.into(), "");
-                Standing { is_told: true, ..healthy }
+                let (why, leaves_undone) = self.why_passed_over(object);
+                let verdict = if leaves_undone { Verdict::Degraded } else { Verdict::Healthy };
+                Standing { is_told: true, ..standing(object, Outcome::Unchanged, verdict, why.into(), "") }
             }
             State::InPlace(outcome) => self.standing_in_place(object, *outcome, now),
         }
@@ -155,7 +156,7 @@ impl Target {
             Some(note) => format!("{message}; {note}").into(),
             None => message,
         };
-        let owes_a_run = self.inventory.owes_a_run(object, self.assignment.retried);
+        let owes_a_run = self.inventory.owes_a_run(object, self.asked_for());
         let hint = if owes_a_run { OWED_RUN_HINT } else { "" };
         let is_told = owned.yielded.is_some();
         Standing { may_pass, is_told, ..standing(object, outcome, verdict, message, hint) }
@@ -178,9 +179,8 @@ impl Target {
     }
 }
 
-const OWED_RUN_HINT: &str = "delete it in the cluster: its rollout was retried, so it then runs again";
-
-const PASSED_OVER: &str = "a hook of upgrades: it runs when this target gets another bundle here";
+const OWED_RUN_HINT: &str =
+    "delete it in the cluster: it then runs again, as its rollout was retried or another bundle came";
 
 const CONFLICTING_CONTROLLER_HINT: &str =
     "it is put right again and again: stop who changes it, or take the field out of the manifest";

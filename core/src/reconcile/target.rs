@@ -17,7 +17,7 @@ use super::drifted::Drifted;
 use super::event::{Freshness, Kind, ObjectState};
 use super::hooks::Departures;
 use super::inventory::{Inventory, Learned};
-use super::phases::{Before, Objects};
+use super::phases::{Before, Objects, State};
 use super::recheck_queue::RecheckQueue;
 use super::removal::Mode;
 use super::removals::Removals;
@@ -26,11 +26,13 @@ use super::standing::Said;
 use crate::bundle::Entry;
 use crate::object::Identity;
 use crate::session::{Action, Assignment, Prune};
-use crate::{ObjectKey, TargetId};
+use crate::{Generation, ObjectKey, TargetId};
 
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) assignment: Assignment,
+    /// Under which its bundle came.
+    pub(super) bundle_since: Generation,
     /// When the assignment was taken up; `None` until the first step or report after it.
     pub(super) accepted_at: Option<Timestamp>,
     pub(super) objects: Objects,
@@ -39,7 +41,7 @@ pub(super) struct Target {
     pub(super) rechecks: RecheckQueue,
     pub(super) removals: Removals,
     pub(super) departures: Departures,
-    /// Hooks of upgrades, at the first installation.
+    /// Hooks that are not of this bundle's occasion.
     pub(super) passed_over: BTreeSet<Identity>,
     /// The last step was a question about an object in place.
     pub(super) asked_last: bool,
@@ -58,7 +60,7 @@ pub(super) struct Target {
 impl Target {
     /// `manner` tells how an object of the assignment asks to be applied, `freshness` which kinds are not watched well.
     pub(super) fn new(
-        assignment: Assignment,
+        (assignment, bundle_since): (Assignment, Generation),
         inventory: Inventory,
         freshness: BTreeMap<Kind, Freshness>,
         now: Timestamp,
@@ -66,6 +68,7 @@ impl Target {
     ) -> Self {
         let mut target = Self {
             assignment,
+            bundle_since,
             accepted_at: None,
             objects: Objects::default(),
             inventory,
@@ -89,10 +92,11 @@ impl Target {
     /// Takes a newer assignment; answers with the one it replaces.
     pub(super) fn accept(
         &mut self,
-        assignment: Assignment,
+        (assignment, bundle_since): (Assignment, Generation),
         now: Timestamp,
         manner: impl Fn(&Entry) -> Manner,
     ) -> Assignment {
+        self.bundle_since = bundle_since;
         let old = std::mem::replace(&mut self.assignment, assignment);
         self.begin(now, manner);
         self.raise_again(now);
@@ -107,11 +111,12 @@ impl Target {
         (self.departures, self.passed_over) = Default::default();
         self.objects = match self.assignment.action {
             Action::Apply => {
-                let entries = || self.assignment.manifest.entries().iter();
-                self.inventory.note_wanted(entries());
-                let is_made_anew = |entry: &Entry| manner(entry).hook.is_some_and(|hook| hook.policy.before_creation);
-                self.inventory.note_retried(entries(), self.assignment.retried, is_made_anew);
+                let entries = self.assignment.manifest.entries();
+                self.inventory.note_retried(entries.iter(), self.asked_for(), |entry| manner(entry).hook);
                 self.plan_hooks(&manner);
+                let (passed_over, entries) = (&self.passed_over, self.assignment.manifest.entries().iter());
+                let is_sent = |entry: &&Entry| !passed_over.contains(&Identity::of(&entry.key));
+                self.inventory.note_wanted(entries.filter(is_sent));
                 self.plan_objects(manner)
             }
             Action::Delete | Action::Orphan => Objects::default(),
@@ -163,7 +168,8 @@ impl Target {
     /// To be called whenever something may be well that was not.
     pub(super) fn open_phases(&mut self, now: Timestamp) {
         let mut objects = std::mem::take(&mut self.objects);
-        objects.open_phases(|object| self.is_well(object, now));
+        // What is passed over is as good as in place, whatever is to be said of that.
+        objects.open_phases(|object| object.state == State::PassedOver || self.is_well(object, now));
         self.objects = objects;
         self.note_departures(now);
         self.note_installed(now);

@@ -88,12 +88,13 @@ impl Targets {
         let manner = |entry: &Entry| self.bodies.manner(entry);
         let Some(target) = self.by_id.get_mut(&id) else {
             let inventory = Inventory::of(&journalled);
-            let mut target = Target::new(journalled.assignment, inventory, self.freshness.clone(), now, manner);
+            let assigned = (journalled.assignment, journalled.bundle_since);
+            let mut target = Target::new(assigned, inventory, self.freshness.clone(), now, manner);
             told.learn(id, target.take_learned());
             self.by_id.insert(id, target);
             return;
         };
-        let old = target.accept(journalled.assignment, now, manner);
+        let old = target.accept((journalled.assignment, journalled.bundle_since), now, manner);
         told.learn(id, target.take_learned());
         if old.action == Action::Apply {
             self.bodies.release(old.manifest.entries());
@@ -226,9 +227,10 @@ impl Targets {
 }
 
 impl EventOutcome {
-    fn learn(&mut self, target: TargetId, Learned { applied, gone }: Learned) {
-        if !(applied.is_empty() && gone.is_empty()) {
-            self.updates.push(InventoryUpdate { target, applied, gone });
+    fn learn(&mut self, target: TargetId, learned: Learned) {
+        let Learned { applied, gone, installation } = learned;
+        if !(applied.is_empty() && gone.is_empty() && installation.is_none()) {
+            self.updates.push(InventoryUpdate { target, applied, gone, installation });
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bellwether_core::drift::{Wanted as Compared, corrected_paths};
 use bellwether_core::health;
-use bellwether_core::hooks::is_made_anew;
+use bellwether_core::hooks::Former;
 use bellwether_core::keep::kept_by;
 use bellwether_core::object::canonical_json;
 use bellwether_core::reconcile::{
@@ -188,7 +188,7 @@ impl Attempt<'_> {
             return self.make_once(body).await;
         }
         let key = &self.step.key;
-        let there = if health::runs_once(key.group(), &key.kind) && is_made_anew(&parse(body.bytes())?) {
+        let there = if health::runs_once(key.group(), &key.kind) {
             self.make_room(&body).await?
         } else if inspect_first {
             self.read().await?
@@ -248,8 +248,8 @@ impl Attempt<'_> {
         Ok(Made { live, object, yielded: None })
     }
 
-    /// What asks to be made anew when it changes is deleted before that, if it is the very one that we applied, and has run
-    /// to its end or cannot begin. What is there then.
+    /// What runs once, and is made anew when it changes, is deleted before that, if it is the very one that we applied, and has
+    /// run to its end or cannot begin. What is there then.
     async fn make_room(&self, body: &Body) -> Result<Option<Live>, Stopped> {
         let Some(there) = self.read().await? else { return Ok(None) };
         let is_former = self.step.is_run_before(there.metadata.uid);
@@ -259,13 +259,17 @@ impl Attempt<'_> {
         if there.metadata.deletion_timestamp.is_some() {
             return Err(being_deleted().into());
         }
+        let found = parse(&there.body)?;
+        let former = Former::of(&parse(body.bytes())?, &found);
+        if former == Former::Stays {
+            return Ok(Some(there));
+        }
         if let Some(name) = kept_by(&there.metadata.annotations, &there.metadata.labels) {
             let message =
                 format!("{name} asks for the one before to be left: take it off, or delete that in the cluster");
             return Err(ClusterError::retry(message).into());
         }
-        let former = parse(&there.body)?;
-        if health::ending(&former).is_none() && !self.cannot_begin(&former).await? {
+        if former == Former::Runs && !self.cannot_begin(&found).await? {
             let message =
                 "the one before runs still: it is made anew when that has ended, or is deleted in the cluster";
             return Err(ClusterError::retry(message).into());

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::words::{Words, answer, duration, ending, key, name, time, uid, written};
 use crate::bundle::{Entry, Manifest};
-use crate::journal::{Applied, Before, Journalled};
+use crate::journal::{Applied, Before, Installation, Journalled};
 use crate::reconcile::{Drifted, Event, Freshness, Kind, ObjectEvent, ObjectState, Step, Targets, WatchEvent};
 use crate::report::{ObjectLine, Report};
 use crate::session::{Action, Assignment, DriftMode, Prune, Replace, SyncOptions};
@@ -35,7 +35,10 @@ pub(super) struct World {
     learned: Vec<String>,
     /// What was learned of this process's objects, and what the next one is told of it.
     journal: BTreeMap<String, Applied>,
-    restarted_with: Vec<Applied>,
+    installation: Option<Installation>,
+    restarted_with: (Vec<Applied>, Option<Installation>),
+    /// What each target had last, and since when.
+    bundles: BTreeMap<TargetId, (Digest, Generation)>,
 }
 
 impl World {
@@ -52,7 +55,7 @@ impl World {
                 let learned = self.journal.values().cloned().collect();
                 (self.targets, self.sent) = (Targets::default(), Vec::new());
                 (self.theirs, self.sent_by_them) = (Vec::new(), Vec::new());
-                self.restarted_with = learned;
+                self.restarted_with = (learned, self.installation);
                 self.assign(SHOP, rest);
             }
             "bounded" => self.targets = Targets::bounded(rest.parse().expect("a number")),
@@ -92,7 +95,7 @@ impl World {
         let entries = self.entries(parts.next().unwrap_or_default());
         let manifest = Manifest::new(entries).expect("a manifest");
         let mut assignment = assignment(target, generation, Action::Apply, manifest);
-        let (mut had, mut before) = (std::mem::take(&mut self.restarted_with), Vec::new());
+        let ((mut had, installation), mut before) = (std::mem::take(&mut self.restarted_with), Vec::new());
         for part in parts {
             let (word, value) = part.split_once(' ').expect("an option and its value");
             match word {
@@ -110,19 +113,25 @@ impl World {
                 other => panic!("`{other}` is not an option"),
             }
         }
-        self.accept(assignment, before, had);
+        self.accept(assignment, before, (had, installation));
     }
 
     fn bury(&mut self, target: TargetId, text: &str) {
         let (generation, action) = text.split_once(' ').expect("a generation and an action");
         let action = if action == "orphan" { Action::Orphan } else { Action::Delete };
         let manifest = Manifest::new(Vec::new()).expect("a manifest");
-        self.accept(assignment(target, generation, action, manifest), Vec::new(), Vec::new());
+        self.accept(assignment(target, generation, action, manifest), Vec::new(), Default::default());
     }
 
-    fn accept(&mut self, assignment: Assignment, before: Vec<Before>, applied: Vec<Applied>) {
+    fn accept(&mut self, assignment: Assignment, before: Vec<Before>, learned: (Vec<Applied>, Option<Installation>)) {
+        let ((applied, installation), bundle) = (learned, assignment.manifest.digest());
+        let bundle_since = match self.bundles.get(&assignment.target) {
+            Some(&(same, since)) if same == bundle => since,
+            _ => assignment.generation,
+        };
+        self.bundles.insert(assignment.target, (bundle, bundle_since));
         let objects = self.contents.iter().map(|(digest, text)| (*digest, body(text).as_bytes().into())).collect();
-        self.tell(Event::Accepted(Journalled { assignment, before, applied, objects }));
+        self.tell(Event::Accepted(Journalled { assignment, bundle_since, before, applied, installation, objects }));
     }
 
     fn entries(&mut self, text: &str) -> Vec<Entry> {
@@ -142,7 +151,7 @@ impl World {
         let (uid, words) = (uid(&key.name), Words::of(more));
         let generation = words.after("under").map_or(0, |number| number.parse().expect("a number"));
         let finished = words.after("ended").map(ending);
-        Applied { key, uid, digest, finished, generation: Generation::new(generation), passed_over: None }
+        Applied { key, uid, digest, finished, generation: Generation::new(generation) }
     }
 
     fn tell(&mut self, event: Event) {
@@ -150,14 +159,13 @@ impl World {
         self.drifts.extend(told.drifts);
         for update in told.updates {
             let applied = update.applied.iter().map(|applied| {
-                if let Some(passed_over) = applied.passed_over.filter(|_| applied.uid.is_nil()) {
-                    let well = if passed_over.is_installed { " well" } else { "" };
-                    return format!("passed {}{well}", name(&applied.key));
-                }
                 let ended = if applied.finished.is_some() { " ended" } else { "" };
                 format!("applied {}{ended}", name(&applied.key))
             });
             self.learned.extend(applied);
+            if update.target == SHOP {
+                self.installation = update.installation.or(self.installation);
+            }
             self.journal.extend(update.applied.iter().map(|applied| (name(&applied.key), applied.clone())));
             self.learned.extend(update.gone.iter().map(|key| format!("gone {}", name(key))));
         }
@@ -360,6 +368,9 @@ fn body(content: &str) -> &str {
         "up-2" => {
             r#"{"metadata": {"annotations": {"helm.sh/hook": "pre-upgrade,pre-rollback", "bellwether.dev/hook": "upgrade"}}}"#
         }
+        // A hook of the installation alone, in two versions.
+        "inst" => r#"{"metadata": {"annotations": {"helm.sh/hook": "post-install"}}}"#,
+        "inst-2" => r#"{"metadata": {"annotations": {"helm.sh/hook": "post-install,post-rollback"}}}"#,
         // A hook that is deleted however it ended, in two versions.
         "goes" => {
             r#"{"metadata": {"annotations": {"helm.sh/hook": "pre-install,pre-upgrade", "helm.sh/hook-delete-policy": "hook-succeeded,hook-failed"}}}"#
