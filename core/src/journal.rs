@@ -114,6 +114,8 @@ pub struct InventoryUpdate {
     pub gone: Vec<ObjectKey>,
     /// If that is another one.
     pub installation: Option<Installation>,
+    /// Which one it is of this process: whoever waits for it to be written is told of that number or a greater one.
+    pub number: u64,
 }
 
 impl InventoryUpdate {
@@ -125,15 +127,16 @@ impl InventoryUpdate {
     }
 
     /// Takes in what was learned after it.
-    pub fn add(&mut self, Self { target: _, applied, gone, installation }: Self) {
+    pub fn add(&mut self, Self { target: _, applied, gone, installation, number }: Self) {
         self.applied.extend(applied);
         self.gone.extend(gone);
         self.installation = installation.or(self.installation);
+        self.number = number;
     }
 
     /// With nothing learned yet.
     pub const fn about(target: TargetId) -> Self {
-        Self { target, applied: Vec::new(), gone: Vec::new(), installation: None }
+        Self { target, applied: Vec::new(), gone: Vec::new(), installation: None, number: 0 }
     }
 }
 
@@ -359,6 +362,8 @@ struct Current {
     /// The newest entry that holds what was learned, and whether there is more.
     learned_home: Option<u64>,
     updates: Updates,
+    /// Of the newest update that was learned.
+    update_number: u64,
 }
 
 /// What was learned of a target and no entry holds.
@@ -443,6 +448,7 @@ impl Journal {
                 installation: None,
                 learned_home: None,
                 updates: Updates::None,
+                update_number: 0,
             },
         };
         self.current.insert(current.assignment.target, current);
@@ -503,6 +509,7 @@ impl Journal {
     /// Written down with the next entry.
     pub fn learn(&mut self, update: InventoryUpdate) {
         let Some(current) = self.current.get_mut(&update.target) else { return };
+        current.update_number = update.number;
         current.installation = update.installation.or(current.installation);
         current.applied.extend(update.applied.into_iter().map(|applied| (Identity::of(&applied.key), applied)));
         if !update.gone.is_empty() {
@@ -613,9 +620,9 @@ impl Journal {
         (self.last > 0).then_some(self.last)
     }
 
-    /// It is written, under these numbers.
-    pub fn note_written(&mut self, entry: &Entry, numbers: &std::ops::RangeInclusive<u64>) {
-        let first = *numbers.start();
+    /// It is written, under these numbers. Of which targets all is written that was learned, up to which update.
+    pub fn note_written(&mut self, entry: &Entry, numbers: &std::ops::RangeInclusive<u64>) -> BTreeMap<TargetId, u64> {
+        let (first, mut written) = (*numbers.start(), BTreeMap::new());
         for record in &entry.records {
             if let Some(current) =
                 self.current.get_mut(&record.target).filter(|it| it.assignment.generation == record.generation)
@@ -629,6 +636,7 @@ impl Journal {
             // What was learned meanwhile is still to be written.
             if current.updates == Updates::Planned {
                 current.updates = Updates::None;
+                written.insert(learned.target, current.update_number);
             }
         }
         if entry.forgotten.is_some() {
@@ -636,6 +644,7 @@ impl Journal {
         }
         self.last = *numbers.end();
         self.note_stored(first, numbers.end() - first + 1, entry);
+        written
     }
 
     fn note_stored(&mut self, number: u64, parts: u64, entry: &Entry) {

@@ -50,6 +50,8 @@ pub(crate) struct Ports {
 pub(crate) enum Written {
     Assigned(Journalled),
     Ended(TargetId),
+    /// All that was learned of a target, up to the update of that number.
+    Learned(TargetId, u64),
 }
 
 /// What the hub is told.

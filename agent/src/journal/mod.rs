@@ -11,7 +11,7 @@ mod store;
 mod unwritten;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -90,6 +90,8 @@ struct JournalWriter {
     writing: Option<Writing>,
     /// Written, and not handed on yet.
     outbox: BTreeSet<TargetId>,
+    /// The same of what was learned: up to which update.
+    learned: BTreeMap<TargetId, u64>,
     unwritten: Unwritten,
     /// From when on inventory updates are written without an assignment.
     updates_at: Instant,
@@ -130,6 +132,7 @@ pub(crate) async fn serve(
         writes: JoinSet::new(),
         writing: None,
         outbox: BTreeSet::new(),
+        learned: BTreeMap::new(),
         unwritten: Unwritten::default(),
         updates_at: Instant::now(),
     };
@@ -141,7 +144,7 @@ pub(crate) async fn serve(
             Some(update) = updates.recv() => Event::Learned(update),
             () = tokio::time::sleep_until(writer.updates_at), if writer.waits_to_write_updates() => Event::Ticked,
             Some(ended) = writer.writes.join_next() => Event::Written(ended),
-            Ok(slot) = written.reserve(), if !writer.outbox.is_empty() => Event::Writable(slot),
+            Ok(slot) = written.reserve(), if writer.has_written() => Event::Writable(slot),
             Ok(()) = trouble.changed() => Event::Troubled(trouble.borrow_and_update().clone()),
             Ok(slot) = to_hub.reserve(), if writer.unwritten.has_reports() => Event::LinkWritable(slot),
         };
@@ -184,10 +187,16 @@ impl JournalWriter {
             Event::Writable(slot) => {
                 if let Some(target) = self.outbox.pop_first() {
                     slot.send(self.journal.find(target).map_or(Written::Ended(target), Written::Assigned));
+                } else if let Some((target, number)) = self.learned.pop_first() {
+                    slot.send(Written::Learned(target, number));
                 }
             }
         }
         Ok(())
+    }
+
+    fn has_written(&self) -> bool {
+        !self.outbox.is_empty() || !self.learned.is_empty()
     }
 
     fn waits_to_write_updates(&self) -> bool {
@@ -217,7 +226,7 @@ impl JournalWriter {
         // A cleaning has ended.
         let Some(Writing { entry, numbers, targets, accepted }) = self.writing.take() else { return };
         self.unwritten.note_written(&accepted);
-        self.journal.note_written(&entry, &numbers);
+        self.learned.extend(self.journal.note_written(&entry, &numbers));
         self.fence.note_written(&self.journal);
         self.outbox.extend(targets);
         let dead = self.journal.take_dead();

@@ -23,6 +23,8 @@ pub enum Event {
     Accepted(Journalled),
     /// Its tombstone was carried out, and nobody asks about it again.
     Ended(TargetId),
+    /// All that was learned of the target is written down, up to the update of that number.
+    Written(TargetId, u64),
     Answered(Box<Step>, Answer),
     Watched(WatchEvent),
 }

@@ -10,7 +10,7 @@
 //! cluster, which the journal has. With another one it runs; on the way back to that one it does not, whatever became of it. A
 //! Job that is a hook of the installation alone runs with that bundle and with no other one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,7 +27,7 @@ use crate::health::{self, Ending};
 use crate::hooks::DeletePolicy;
 use crate::object::{Identity, is_built_in_group};
 
-/// So long a hook stays that has run. By then the journal has that it did: it is written within five seconds.
+/// So long a hook stays that has run, for whoever looks at it, and until the journal has that it did.
 const STAYS: SignedDuration = SignedDuration::from_secs(10);
 
 /// Between two tries to delete one that stays, whatever the reason: nothing waits for it.
@@ -49,19 +49,21 @@ pub(super) struct Departures {
 #[derive(Debug)]
 struct Departure {
     policy: DeletePolicy,
-    /// It has run, and is deleted then.
+    /// It has run, and is deleted then,
     at: Option<Timestamp>,
+    /// if that is written down by then: who starts anew would run it again.
+    number: u64,
 }
 
 impl Departures {
-    fn next(&self, is_busy: impl Fn(&Identity) -> bool) -> Option<(Timestamp, &Identity)> {
-        let due = self.of.iter().filter(|(identity, _)| !is_busy(identity));
+    fn next(&self, may_go: impl Fn(&Identity, u64) -> bool) -> Option<(Timestamp, &Identity)> {
+        let due = self.of.iter().filter(|(identity, departure)| may_go(identity, departure.number));
         due.filter_map(|(identity, departure)| Some((departure.at?, identity))).min()
     }
 
     /// When the next one is deleted.
-    pub(super) fn next_wake(&self, under_way: &BTreeSet<Identity>) -> Option<Timestamp> {
-        self.next(|identity| under_way.contains(identity)).map(|(at, _)| at)
+    pub(super) fn next_wake(&self, may_go: impl Fn(&Identity, u64) -> bool) -> Option<Timestamp> {
+        self.next(may_go).map(|(at, _)| at)
     }
 
     fn set(&mut self, identity: &Identity, at: Option<Timestamp>) {
@@ -103,7 +105,7 @@ impl Target {
         let policies = hooks.into_iter().map(|(entry, hook)| (entry, hook.policy));
         let departing = policies
             .filter(|(entry, policy)| (policy.succeeded || policy.failed) && !is_protected(&entry.key))
-            .map(|(entry, policy)| (Identity::of(&entry.key), Departure { policy, at: None }));
+            .map(|(entry, policy)| (Identity::of(&entry.key), Departure { policy, at: None, number: 0 }));
         self.departures = Departures { of: departing.collect() };
     }
 
@@ -139,7 +141,10 @@ impl Target {
         let departing: Vec<_> = departing.map(|(identity, _)| identity.clone()).collect();
         for identity in departing {
             self.inventory.note_run(&identity);
-            self.departures.set(&identity, Some(later(now, STAYS)));
+            let number = self.inventory.next_number();
+            if let Some(departure) = self.departures.of.get_mut(&identity) {
+                (departure.at, departure.number) = (Some(later(now, STAYS)), number);
+            }
         }
     }
 
@@ -160,9 +165,14 @@ impl Target {
         policy.succeeded && self.objects.are_all_open() && self.objects.iter().all(|object| self.is_well(object, now))
     }
 
+    /// Nothing is on its way to it, and what is to be known of it is written down.
+    pub(super) fn may_depart(&self, identity: &Identity, number: u64) -> bool {
+        !self.under_way.contains(identity) && self.inventory.is_written(number)
+    }
+
     pub(super) fn take_departure(&mut self, now: Timestamp) -> Option<(ObjectKey, Act)> {
         loop {
-            let next = self.departures.next(|identity| self.under_way.contains(identity));
+            let next = self.departures.next(|identity, number| self.may_depart(identity, number));
             let identity = next.filter(|(at, _)| *at <= now)?.1.clone();
             self.departures.set(&identity, None);
             let policy = self.departures.of.get(&identity)?.policy;

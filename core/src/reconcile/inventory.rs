@@ -42,6 +42,9 @@ pub(super) struct Inventory {
     /// What is being deleted to be made anew.
     replacing: BTreeMap<Identity, Replacing>,
     learned: Learned,
+    /// The number of what was learned and asked for last, and of what is written down of that.
+    told: u64,
+    written: u64,
 }
 
 #[derive(Debug)]
@@ -59,6 +62,14 @@ pub(super) struct Learned {
     /// No longer in the inventory.
     pub(super) gone: Vec<ObjectKey>,
     pub(super) installation: Option<Installation>,
+    /// Which one it is.
+    pub(super) number: u64,
+}
+
+impl Learned {
+    pub(super) fn is_empty(&self) -> bool {
+        self.applied.is_empty() && self.gone.is_empty() && self.installation.is_none()
+    }
 }
 
 /// Since when what failed is to run again, if it failed before that.
@@ -624,6 +635,22 @@ impl Inventory {
 
     /// What the journal is to know since it was last asked.
     pub(super) fn take_learned(&mut self) -> Learned {
-        std::mem::take(&mut self.learned)
+        if !self.learned.is_empty() {
+            self.told += 1;
+        }
+        Learned { number: self.told, ..std::mem::take(&mut self.learned) }
+    }
+
+    /// The number under which all that is known by now is written down.
+    pub(super) fn next_number(&self) -> u64 {
+        self.told + u64::from(!self.learned.is_empty())
+    }
+
+    pub(super) fn note_written(&mut self, number: u64) {
+        self.written = self.written.max(number);
+    }
+
+    pub(super) fn is_written(&self, number: u64) -> bool {
+        self.written >= number
     }
 }

@@ -33,6 +33,7 @@
 //! quiet-report                   the same, without what may change with the next answer; `report nothing`
 //! drifts a modified corrected 5s                                  those that are new; `nothing`
 //! learned applied a, gone b                what the journal is to know that is new; `nothing`
+//! journal stuck, journal writes   nothing that was learned is written down from now on; all of it is
 //! repeat 100, until 60s          and indented lines after it
 //! ```
 //!
@@ -96,6 +97,7 @@ scripts::scenarios! {
     a_hook_that_failed_is_deleted_as_it_asks_and_why_it_failed_stays_known,
     a_hook_that_failed_runs_again_with_another_bundle,
     a_hook_that_has_run_is_deleted_as_it_asks_and_missed_by_nobody,
+    a_hook_that_has_run_stays_until_that_is_written_down,
     a_job_that_failed_stays_failed_when_it_is_gone,
     a_job_that_ran_to_its_end_is_not_missed,
     a_job_that_somebody_deletes_is_made_again,

@@ -187,7 +187,7 @@ impl Target {
         }
         let recheck = self.rechecks.next_wake(|identity| !self.under_way.contains(identity));
         let (retry, removal) = (self.retries.next_at(), self.removals.next_wake());
-        let departure = self.departures.next_wake(&self.under_way);
+        let departure = self.departures.next_wake(|identity, number| self.may_depart(identity, number));
         [retry, recheck, removal, departure, self.said.turns_at()].into_iter().flatten().min()
     }
 

@@ -66,6 +66,11 @@ impl Targets {
         match event {
             Event::Accepted(journalled) => self.accept(journalled, now, &mut told),
             Event::Ended(target) => self.end(target),
+            Event::Written(target, number) => {
+                if let Some(target) = self.by_id.get_mut(&target) {
+                    target.inventory.note_written(number);
+                }
+            }
             Event::Answered(step, answer) => self.record(&step, answer, now, chance, &mut told),
             Event::Watched(WatchEvent::Object(object_event)) => self.see(&object_event, now, &mut told),
             Event::Watched(WatchEvent::Listed { kind, began_at, uids }) => {
@@ -228,9 +233,9 @@ impl Targets {
 
 impl EventOutcome {
     fn learn(&mut self, target: TargetId, learned: Learned) {
-        let Learned { applied, gone, installation } = learned;
-        if !(applied.is_empty() && gone.is_empty() && installation.is_none()) {
-            self.updates.push(InventoryUpdate { target, applied, gone, installation });
+        if !learned.is_empty() {
+            let Learned { applied, gone, installation, number } = learned;
+            self.updates.push(InventoryUpdate { target, applied, gone, installation, number });
         }
     }
 }

@@ -163,6 +163,7 @@ impl Reconciler {
                 self.plan_sweep();
                 self.tell(Event::Ended(target));
             }
+            Wake::Written(Written::Learned(target, number)) => self.tell(Event::Written(target, number)),
             Wake::Answered(answered) => {
                 let (id, answered) = answered?;
                 self.begun_at.remove(&id);

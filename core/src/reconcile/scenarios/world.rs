@@ -39,6 +39,8 @@ pub(super) struct World {
     restarted_with: (Vec<Applied>, Option<Installation>),
     /// What each target had last, and since when.
     bundles: BTreeMap<TargetId, (Digest, Generation)>,
+    is_journal_stuck: bool,
+    unwritten: BTreeMap<TargetId, u64>,
 }
 
 impl World {
@@ -61,6 +63,13 @@ impl World {
             "bounded" => self.targets = Targets::bounded(rest.parse().expect("a number")),
             "tombstone" => self.bury(SHOP, rest),
             "other-tombstone" => self.bury(OTHER, rest),
+            "journal" if rest == "stuck" => self.is_journal_stuck = true,
+            "journal" => {
+                self.is_journal_stuck = false;
+                for (target, number) in std::mem::take(&mut self.unwritten) {
+                    self.tell(Event::Written(target, number));
+                }
+            }
             "ended" => self.tell(Event::Ended(SHOP)),
             "holds" => {
                 let generation =
@@ -167,6 +176,10 @@ impl World {
                 self.installation = update.installation.or(self.installation);
             }
             self.journal.extend(update.applied.iter().map(|applied| (name(&applied.key), applied.clone())));
+            if !self.is_journal_stuck {
+                self.targets.handle(Event::Written(update.target, update.number), self.now, CHANCE);
+            }
+            self.unwritten.insert(update.target, update.number);
             self.learned.extend(update.gone.iter().map(|key| format!("gone {}", name(key))));
         }
     }
