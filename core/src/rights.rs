@@ -135,18 +135,18 @@ impl Holdings {
     /// Nobody gives rights that he lacks, by making a role or by binding one, unless he may do just that; these roles by name.
     fn escalation(&self, place: Option<&str>) -> Vec<Value> {
         let (kind, made) = if place.is_some() { ("Role", "roles") } else { ("ClusterRole", "clusterroles") };
-        let names = |resource: &str| {
+        let bound = |resource: &str| {
             let there = self.bound.iter().filter(move |it| it.namespace.as_deref() == place && it.resource == resource);
             there.map(|bound| bound.name.clone()).collect::<BTreeSet<_>>()
         };
         let of_kind = self.keys.iter().filter(|key| key.group() == RBAC && key.kind == kind);
         let roles = of_kind.filter(|key| key.namespace.as_deref() == place).map(|key| key.name.clone()).collect();
-        let rules = [
+        let asked = [
             (made, "escalate", roles),
-            ("clusterroles", "bind", names("clusterroles")),
-            ("roles", "bind", names("roles")),
+            ("clusterroles", "bind", bound("clusterroles")),
+            ("roles", "bind", bound("roles")),
         ];
-        let named = rules.into_iter().filter(|(.., names)| !names.is_empty());
+        let named = asked.into_iter().filter(|(.., names)| !names.is_empty());
         named
             .map(|(resource, verb, names): (_, _, BTreeSet<String>)| {
                 json!({"apiGroups": [RBAC], "resources": [resource], "resourceNames": names, "verbs": [verb]})
@@ -329,7 +329,9 @@ mod tests {
 
     fn holdings(keys: &[ObjectKey]) -> Holdings {
         let mut holdings = Holdings::default();
-        keys.iter().for_each(|key| holdings.add(key));
+        for key in keys {
+            holdings.add(key);
+        }
         holdings
     }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use bellwether_core::ObjectKey;
 use bellwether_core::api::{ChangedValue, DriftChange, DriftDocument, TargetDocument};
+use bellwether_core::{Name, ObjectKey};
 use bellwether_render::yaml::{Edit, EditError, edit};
 use bellwether_render::{Files as _, SourceFile};
 use serde_json::Value;
@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context, arguments: DriftAcceptArgs) -> anyhow
     let target: Answer<TargetDocument> = context.client.fetch(&Route::named("targets", &drift.target)).await?;
     let spec = target.document.spec;
     let changes = changes(&drift)?;
-    let namespace = spec.namespace.as_ref().map(|namespace| namespace.as_str());
+    let namespace = spec.namespace.as_ref().map(Name::as_str);
     let folder = if arguments.anywhere { "" } else { &spec.path };
     let file = find(&arguments.dir, folder, &drift.object, namespace)?;
     let before = String::from_utf8_lossy(&file.bytes).into_owned();
@@ -43,8 +43,9 @@ pub(super) async fn run(context: &Context, arguments: DriftAcceptArgs) -> anyhow
     let patch = TextDiff::from_lines(&before, &after).unified_diff().header(&old, &new).to_string();
     print(&patch)?;
     if arguments.write {
-        let path = arguments.dir.join(&file.path);
-        fs::write(&path, after).map_err(|error| Failure::new(format!("cannot write `{}`: {error}", path.display())))?;
+        let place = arguments.dir.join(&file.path);
+        fs::write(&place, after)
+            .map_err(|error| Failure::new(format!("cannot write `{}`: {error}", place.display())))?;
         note(&format!("`{}` was changed; commit it, and have it reviewed", file.path));
     }
     Ok(Exit::Done)
@@ -136,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    fn drift(values: Value) -> DriftDocument {
+    fn drift(values: &Value) -> DriftDocument {
         let document = json!({
             "id": "0193f0a0-0000-7000-8000-00000000000a", "at": "2026-01-02T03:04:05Z", "cluster": "c1", "target": "shop",
             "apiVersion": "apps/v1", "kind": "Deployment", "namespace": "shop", "name": "web", "change": "modified",
@@ -148,17 +149,17 @@ mod tests {
     #[test]
     fn only_a_value_that_is_known_whole_on_both_sides_can_be_accepted() {
         let whole = json!({"path": ".spec.replicas", "found": "5", "wanted": "3"});
-        let error = |values: Value| changes(&drift(values)).expect_err("it is refused").to_string();
+        let error = |values: Value| changes(&drift(&values)).expect_err("it is refused").to_string();
 
-        assert_eq!(changes(&drift(json!([whole]))).expect("they are known"), [(".spec.replicas", json!(3), json!(5))]);
+        assert_eq!(changes(&drift(&json!([whole]))).expect("they are known"), [(".spec.replicas", json!(3), json!(5))]);
         assert!(error(json!([])).ends_with("is not known"));
         assert!(error(json!([whole, {"path": ".spec.paused", "found": "true"}])).contains("was added or taken away"));
         let cut = json!([{"path": ".data.a", "found": "\"…", "wanted": "\"b\"", "isCut": true}]);
         assert!(error(cut).contains("too long"));
         assert!(error(json!([{"path": ".data.a", "found": "\"${A}\"", "wanted": "\"b\""}])).contains("fill in"));
-        let more = DriftDocument { are_more_values: true, ..drift(json!([whole])) };
+        let more = DriftDocument { are_more_values: true, ..drift(&json!([whole])) };
         assert!(changes(&more).expect_err("it is refused").to_string().contains("not all is known"));
-        let deleted = DriftDocument { change: DriftChange::Deleted, ..drift(json!([])) };
+        let deleted = DriftDocument { change: DriftChange::Deleted, ..drift(&json!([])) };
         assert!(changes(&deleted).expect_err("it is refused").to_string().contains("was deleted"));
     }
 
@@ -170,7 +171,7 @@ mod tests {
             fs::create_dir_all(path.parent().expect("has one")).expect("it is made");
             fs::write(path, text).expect("it is written");
         };
-        let object = drift(json!([])).object;
+        let object = drift(&json!([])).object;
         let web = |namespace: &str| {
             format!("apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web, namespace: {namespace}}}\n")
         };

@@ -193,14 +193,17 @@ async fn rbac(context: &Context, arguments: &RbacArgs) -> anyhow::Result<Exit> {
     let notes = subject(&objects).into_iter().chain([LEFT.to_owned()]).chain(notes);
     let notes: Vec<_> = notes.map(|note| visible_line(&note)).collect();
     if context.output.format() == Some(Format::Json) {
-        notes.iter().for_each(|line| note(line));
+        for line in &notes {
+            note(line);
+        }
         print(&serde_json::to_string_pretty(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?)?;
         return Ok(Exit::Done);
     }
     let head = format!(
         "What the agent of {cluster} needs by what its targets hold, in the place of what it was installed with."
     );
-    let comments: String = std::iter::once(head).chain(notes).map(|line| format!("# {line}\n")).collect();
+    let comments: Vec<_> = std::iter::once(head).chain(notes).map(|line| format!("# {line}\n")).collect();
+    let comments = comments.concat();
     let documents = objects.iter().map(yaml::text).collect::<Result<Vec<_>, _>>()?;
     print(&format!("{comments}{}", documents.join("---\n")))?;
     Ok(Exit::Done)

@@ -64,7 +64,9 @@ pub fn group(changes: Vec<ClusterChange>) -> Vec<Shared> {
         kept.push(change.objects);
     }
     let mut groups: Vec<_> = groups.into_values().collect();
-    groups.iter_mut().for_each(|one| one.group.clusters.sort());
+    for one in &mut groups {
+        one.group.clusters.sort();
+    }
     groups.sort_by(|one, other| {
         let place = |group: &PlanGroup| (!group.counts.is_any(), std::cmp::Reverse(group.clusters.len()));
         let (one, other) = (&one.group, &other.group);

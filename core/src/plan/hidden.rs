@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn what_a_secret_within_another_object_holds_is_hidden_and_known() {
-        let held = json!({"a": "hunter2", "b": {"c": [1234567, true]}});
+        let held = json!({"a": "hunter2", "b": {"c": [1_234_567, true]}});
         let secret = json!({"kind": "SopsSecret", "type": "a", "stringData": held});
         let template = json!({"spec": {"template": [secret, {"kind": "ConfigMap", "data": {"a": "told"}}]}});
 
@@ -244,12 +244,12 @@ mod tests {
     #[test]
     fn numbers_and_names_that_are_texts_of_a_secret_are_hidden_too() {
         let hidden = Hidden::new(["123456", "hunter2"]);
-        let map = json!({"data": {"port": 123456, "hunter2": "a", "my-hunter2": "b", "other": 12345}});
+        let map = json!({"data": {"port": 123_456, "hunter2": "a", "my-hunter2": "b", "other": 12_345}});
 
         let (shown, hides) = told(&hidden, "Template", "", &map);
 
         assert!(hides);
-        let expected = json!({"data": {"port": HIDDEN, "(hidden)": "a", "(hidden) 2": "b", "other": 12345}});
+        let expected = json!({"data": {"port": HIDDEN, "(hidden)": "a", "(hidden) 2": "b", "other": 12_345}});
         assert_eq!(shown, expected);
         assert_eq!(hidden.pointer_without("/data/hunter2/x"), ("/data/(hidden)/x".to_owned(), true));
         assert_eq!(hidden.pointer_without("/data/a~1b"), ("/data/a~1b".to_owned(), false));

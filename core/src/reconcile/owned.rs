@@ -15,6 +15,7 @@ use crate::yielded::Yielded;
 use crate::{Digest, Generation, ObjectKey};
 
 /// An object that this process applied or inspected, and that a watch follows.
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing of its own, and they come in any combination")]
 #[derive(Debug)]
 pub(super) struct Owned {
     /// What we last applied; `None` when a request's end is not known, or somebody deleted it since.

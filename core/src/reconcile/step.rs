@@ -10,6 +10,7 @@ use crate::session::{Adopt, Replace};
 use crate::{Digest, Generation, Name, ObjectKey, TargetId};
 
 /// A thing to do with one object.
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing of its own, and they come in any combination")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     pub target: TargetId,

@@ -93,12 +93,12 @@ pub(crate) async fn render(hub: &Hub, asked: &Asked<'_>) -> Result<Result<Planne
             Arc::make_mut(&mut job.sources).find(&mut db, target, job.asked.list()).await?;
         } else if let Some(repo) = lacking {
             fetches += 1;
-            let fetched = if repo == target.repo {
+            let got = if repo == target.repo {
                 looked::look(hub, repo, reference, until).await?.map(drop)
             } else {
                 looked::fetch_more(hub, repo, until).await?
             };
-            if let Err(condition) = fetched {
+            if let Err(condition) = got {
                 return Ok(Err(condition));
             }
         } else {

@@ -58,11 +58,11 @@ struct Base {
 
 impl Base {
     /// `None`: nothing of the target. `Err`: something that nobody can tell any more.
-    fn of(&self, cluster: ClusterId) -> Result<Option<Replaced<'_>>, Condition> {
+    fn of(&self, cluster: ClusterId) -> Result<Option<Replaced<'_>>, Arc<Condition>> {
         let Some(old) = self.assigned.get(&cluster) else {
-            return if self.holding.contains(&cluster) { Err(lost()) } else { Ok(None) };
+            return if self.holding.contains(&cluster) { Err(Arc::new(lost())) } else { Ok(None) };
         };
-        let manifest = self.manifests.get(&old.digest).ok_or_else(lost)?;
+        let manifest = self.manifests.get(&old.digest).ok_or_else(|| Arc::new(lost()))?;
         Ok(Some(Replaced { manifest, prunable: &old.prunable, is_done: old.is_done }))
     }
 }
@@ -90,7 +90,9 @@ pub(crate) async fn make(hub: &Hub, target: &Target, mut head: Head) -> Result<P
     let mut assigned = store::assignments::list_replaced(&mut db, target.id, &clusters).await?;
     if target.spec.sync.prune == Prune::Never && head.target.spec.sync.prune != Prune::Never {
         // What stayed because nothing was to be deleted goes as soon as something is, however well the cluster was with it.
-        assigned.values_mut().for_each(|old| old.is_done = false);
+        for old in assigned.values_mut() {
+            old.is_done = false;
+        }
     }
     let base = list_base(&mut db, target, &candidates).await?;
     let holders = store::assignments::list_holders(&mut db, target.id).await?;
@@ -329,7 +331,7 @@ async fn compare(
     let bodies = Bodies::load(hub, planned.bodies, &all, &secrets).await?;
     let sync = target.spec.sync;
     // It computes.
-    let told = move || told(steps, all, sync, &bodies, &secrets);
+    let told = move || told(&steps, all, sync, &bodies, &secrets);
     let told = tokio::task::spawn_blocking(told).await.expect("a comparison does not panic");
     (document.groups, document.more_groups) = told;
     Ok(())
@@ -356,7 +358,7 @@ fn steps_of(candidates: &[Candidate], planned: &Planned, base: &Base) -> (Vec<Cl
                 continue;
             }
             (Err(condition), _) => {
-                unplanned.push((one.name.clone(), Arc::new(condition)));
+                unplanned.push((one.name.clone(), condition));
                 continue;
             }
             (Ok(_), None) => continue,
@@ -374,7 +376,7 @@ fn steps_of(candidates: &[Candidate], planned: &Planned, base: &Base) -> (Vec<Cl
 
 /// As much as is told, and how many groups more there are.
 fn told(
-    clusters: Vec<ClusterSteps>,
+    clusters: &[ClusterSteps],
     all: BTreeSet<Step>,
     sync: SyncOptions,
     bodies: &Bodies,

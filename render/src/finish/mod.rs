@@ -216,8 +216,8 @@ fn generated_name(prefix: &str, object: &Value, recipe: &Recipe) -> String {
     if let Some(marks) = &recipe.marks {
         content.extend_from_slice(marks.target.as_uuid().as_bytes());
     }
-    let digest = Digest::of(&content);
-    let digits: String = digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = Digest::of(&content).to_string();
+    let digits = digest.trim_start_matches("sha256:");
     let prefix: String = prefix.chars().take(GENERATED_NAME_MAX - GENERATED_DIGITS).collect();
     format!("{prefix}{}", &digits[..GENERATED_DIGITS])
 }

@@ -1,6 +1,8 @@
 //! A plan as a comment of a pull request. What files say stands in code only, so that it neither calls anybody nor ends the
 //! place that it stands in.
 
+use std::fmt::Write as _;
+
 use bellwether_core::Condition;
 use bellwether_core::api::{HookTime, PlanDocument, PlanGroup, PlanWave};
 
@@ -34,7 +36,7 @@ pub(super) fn draw(plan: &PlanDocument) -> String {
     }
     if left_out > 0 {
         let which = if left_out == 1 { "kind of change is" } else { "kinds of change are" };
-        text.push_str(&format!("\n{left_out} further {which} left out here.\n"));
+        let _ = write!(text, "\n{left_out} further {which} left out here.\n");
     }
     text
 }
@@ -106,7 +108,7 @@ fn section(group: &PlanGroup, room: usize) -> Option<String> {
     let lines: Vec<_> = group.objects.iter().flat_map(diff::lines).collect();
     if !lines.is_empty() {
         let fence = fence(&lines);
-        text.push_str(&format!("\n{fence}diff\n"));
+        let _ = write!(text, "\n{fence}diff\n");
         let mut room = room.checked_sub(text.len() + fence.len())?;
         let mut shown = 0;
         for line in &lines {
@@ -116,13 +118,13 @@ fn section(group: &PlanGroup, room: usize) -> Option<String> {
             text.push('\n');
             shown += 1;
         }
-        text.push_str(&format!("{fence}\n"));
+        let _ = writeln!(text, "{fence}");
         if shown < lines.len() {
-            text.push_str(&format!("\n{} of it are left out here.\n", number(lines.len() - shown, "line")));
+            let _ = write!(text, "\n{} of it are left out here.\n", number(lines.len() - shown, "line"));
         }
     }
     if group.more_objects > 0 {
-        text.push_str(&format!("\n{} are left out.\n", number(group.more_objects, "further object")));
+        let _ = write!(text, "\n{} are left out.\n", number(group.more_objects, "further object"));
     }
     text.push_str("\n</details>\n");
     (text.len() <= room + ENDING / 2).then_some(text)

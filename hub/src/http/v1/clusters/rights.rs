@@ -40,7 +40,7 @@ pub(in crate::http) async fn rights(
     let unrendered = newest(&mut db, &cluster, &mut bundles, &mut held).await?;
     let manifests = hub.content.load_readable(&mut db, &bundles).await?;
     let mut bodies = Vec::new();
-    for entry in manifests.values().flat_map(|manifest| manifest.entries()) {
+    for entry in manifests.values().flat_map(bellwether_core::bundle::Manifest::entries) {
         held.add(&entry.key);
         bodies.extend(Holdings::is_read(&entry.key).then_some(entry.digest));
     }
@@ -105,7 +105,7 @@ async fn newest(
         match wanted.and_then(|wanted| gives(&wanted.render)) {
             Some(digest) => drop(bundles.insert(digest)),
             None => {
-                unrendered.extend(store::targets::find_name(db, target.id).await?.map(|(_, name)| name.to_string()))
+                unrendered.extend(store::targets::find_name(db, target.id).await?.map(|(_, name)| name.to_string()));
             }
         }
     }

@@ -44,11 +44,12 @@ pub(in crate::http) async fn plan(
     // Whoever asks may go away, and what computes for them goes on all the same: it has its turn until it has ended.
     let tasks = hub.tasks.clone();
     let work = async move {
-        let made = make(&hub, &caller, &name, asked).await;
+        let made = Box::pin(make(&hub, &caller, &name, asked)).await;
         drop(turn);
         made
     };
-    tasks.spawn(work).await.expect("a plan does not panic").map(Json)
+    let made = tasks.spawn(work).await.unwrap_or_else(|_| Err(StoreError::BrokeDown.into()));
+    made.map(Json)
 }
 
 async fn make(hub: &Hub, caller: &Caller, name: &Name, asked: AskPlan) -> Result<PlanDocument, Refusal> {
