@@ -177,7 +177,7 @@ fn of_a_replacement(key: &ObjectKey, error: &ClusterError, failures: u32) -> Jud
     match error {
         // It is no fault of what is new, but of what is there.
         ClusterError::NotReplaced { why, .. } => {
-            Judgement::new(Outcome::Rejected, Verdict::Failed, message, why.hint())
+            Judgement::new(Outcome::Rejected, Verdict::Failed, message, why.way_out())
         }
         ClusterError::NewOneRefused { why, .. } => {
             let refused = failure(key, why, failures);

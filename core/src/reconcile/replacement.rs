@@ -70,7 +70,7 @@ impl fmt::Display for Refusal {
 
 impl Refusal {
     /// What a person can do about it: never what was just refused as unsafe.
-    pub(super) fn hint(&self) -> String {
+    pub(super) fn way_out(&self) -> String {
         let first = match self {
             Self::Protected { .. } => {
                 return "give it another name, and move to that what the one there holds".to_owned();
@@ -335,7 +335,7 @@ mod tests {
         ];
 
         for refusal in refusals {
-            let hint = refusal.hint();
+            let hint = refusal.way_out();
             assert!(hint.contains("another name") && !hint.contains("delete"), "{hint}");
         }
     }

@@ -551,7 +551,11 @@ mod tests {
         fn answer(&self, uri: &http::Uri) -> Answer {
             let resource = json!({"resource": "configmaps", "responseKind": {"group": "", "version": "", "kind": "ConfigMap"},
                 "scope": "Namespaced", "verbs": self.verbs});
-            let resources = if self.has_config_maps.load(Ordering::SeqCst) { json!([resource]) } else { json!([]) };
+            // An API server without any kind of v1 is none.
+            let other = json!({"resource": "secrets", "responseKind": {"group": "", "version": "", "kind": "Secret"},
+                "scope": "Namespaced", "verbs": self.verbs});
+            let has_config_maps = self.has_config_maps.load(Ordering::SeqCst);
+            let resources = if has_config_maps { json!([resource, other]) } else { json!([other]) };
             let core = json!({"versions": [{"version": "v1", "freshness": "Current", "resources": resources}]});
             let is_watch = uri.query().is_some_and(|query| query.contains("watch=true"));
             match uri.path() {
