@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bellwether_agent::{Config, RunError, run};
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::drift::Drift;
-use bellwether_core::journal::{Journal, Part};
+use bellwether_core::journal::{Journal, Journalled, Part};
 use bellwether_core::object::{TARGET_LABEL, canonical_json};
 use bellwether_core::report::Report;
 use bellwether_core::session::{Action, Assignment, Profile, SyncOptions};
@@ -525,6 +525,17 @@ impl Fixture {
             if list["items"].as_array().is_some_and(|entries| entries.len() > assignments) {
                 return;
             }
+            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Until the journal knows, too, that all of each target is in place: after that nothing is learned.
+    pub(crate) async fn wait_for_installation(&self, assignments: usize) {
+        self.wait_for_inventory(assignments).await;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let is_done = |one: &Journalled| one.installation.is_some_and(|installation| installation.is_done);
+        while !self.journal().await.inventory().iter().all(is_done) {
             assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
