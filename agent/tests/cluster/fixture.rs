@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bellwether_agent::{Config, RunError, run};
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::drift::Drift;
-use bellwether_core::journal::{Journal, Journalled, Part};
+use bellwether_core::journal::{Journal, Part};
 use bellwether_core::object::{TARGET_LABEL, canonical_json};
 use bellwether_core::report::Report;
 use bellwether_core::session::{Action, Assignment, Profile, SyncOptions};
@@ -29,6 +29,8 @@ const KUBECONFIG: &str = "BELLWETHER_TEST_KUBECONFIG";
 /// For anything that a test waits for; on a machine that does something else meanwhile, too.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// Somewhat more than the pause between what an agent writes of that.
+const LEARNED_IS_WRITTEN: Duration = Duration::from_secs(6);
 /// For so long an agent that has written its journal, or asked whose it is, does not ask again; and a little more.
 pub(crate) const FENCE_COUNTS: Duration = Duration::from_millis(1_300);
 
@@ -530,13 +532,20 @@ impl Fixture {
         }
     }
 
-    /// Until the journal knows, too, that all of each target is in place: after that nothing is learned.
-    pub(crate) async fn wait_for_installation(&self, assignments: usize) {
-        self.wait_for_inventory(assignments).await;
+    /// Until all is written down that an agent has learned, which it does once in a while: of two agents who write at once
+    /// the second would end.
+    pub(crate) async fn wait_for_quiet_journal(&self) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        let is_done = |one: &Journalled| one.installation.is_some_and(|installation| installation.is_done);
-        while !self.journal().await.inventory().iter().all(is_done) {
+        let (mut entries, mut since) = (Value::Null, tokio::time::Instant::now());
+        while entries.is_null() || since.elapsed() < LEARNED_IS_WRITTEN {
             assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}");
+            let path = format!("/api/v1/namespaces/{}/secrets?labelSelector=bellwether.dev%2Fjournal", self.home);
+            let list: Value = serde_json::from_str(&self.get(&path).await).expect("is a list");
+            let names = list["items"].as_array().expect("is a list").iter().map(|one| one["metadata"]["name"].clone());
+            let names: Value = names.collect();
+            if names != entries {
+                (entries, since) = (names, tokio::time::Instant::now());
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -617,7 +617,8 @@ async fn an_agent_that_was_replaced_and_heard_nothing_of_it_ends_before_it_puts_
     fixture.start_agent();
     fixture.report(|report| report.verdict == Verdict::Healthy).await;
     // What it has learned is written down by then: of two who write at once the second would end.
-    fixture.wait_for_installation(1).await;
+    fixture.wait_for_inventory(1).await;
+    fixture.wait_for_quiet_journal().await;
     let first = fixture.take_agent();
     fixture.hub.shut_out();
     fixture.start_agent_without_token();
@@ -640,7 +641,8 @@ async fn of_two_agents_with_one_journal_one_stops() {
     fixture.start_agent();
     fixture.report(|report| report.verdict == Verdict::Healthy).await;
     // What it has learned is written down by then: of two who write at once the second would end, and too soon.
-    fixture.wait_for_installation(1).await;
+    fixture.wait_for_inventory(1).await;
+    fixture.wait_for_quiet_journal().await;
     let mut first = fixture.take_agent();
     fixture.start_agent_without_token();
     fixture.reports(|reports| reports.iter().filter(|report| report.applied).count() == 2).await;
