@@ -56,13 +56,12 @@ pub struct DeletePolicy {
 
 /// When the object is made; `None`: it is no hook.
 pub fn time<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>) -> Option<Time> {
-    let argo = annotation(ARGO_HOOK);
-    if argo.is_some_and(|times| words(times).any(|word| ARGO_TIMES.contains(&word))) {
-        return argo.map(|times| argos_time(times, &annotation));
+    if let Some(times) = argos(&annotation) {
+        return Some(argos_time(times, &annotation));
     }
     let helms = annotation(HELM_HOOK).map(|times| helms_time(times, &annotation));
     // A word that Argo CD does not know is made by nobody: it is mistyped, as a rule.
-    helms.or(argo.map(|_| Time::Never))
+    helms.or(annotation(ARGO_HOOK).map(|_| Time::Never))
 }
 
 /// Whether Helm makes the hook only when it upgrades.
@@ -77,10 +76,14 @@ pub fn is_of_installations<'a>(annotation: impl Fn(&'static str) -> Option<&'a s
 
 /// It is a hook of Helm, of one of these times and none of those.
 fn has_helms<'a>(annotation: impl Fn(&'static str) -> Option<&'a str>, some: &[&str], none: &[&str]) -> bool {
-    let is_argos = annotation(ARGO_HOOK).is_some_and(|times| words(times).any(|word| ARGO_TIMES.contains(&word)));
-    let Some(times) = annotation(HELM_HOOK).filter(|_| !is_argos) else { return false };
+    let Some(times) = annotation(HELM_HOOK).filter(|_| argos(&annotation).is_none()) else { return false };
     let has = |searched: &[&str]| words(times).any(|word| searched.contains(&word));
     has(some) && !has(none)
+}
+
+/// Its times as Argo CD has them, if it knows one of them.
+fn argos<'a>(annotation: &impl Fn(&'static str) -> Option<&'a str>) -> Option<&'a str> {
+    annotation(ARGO_HOOK).filter(|times| words(times).any(|word| ARGO_TIMES.contains(&word)))
 }
 
 fn argos_time<'a>(times: &str, annotation: &impl Fn(&'static str) -> Option<&'a str>) -> Time {

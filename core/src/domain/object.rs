@@ -134,6 +134,11 @@ impl fmt::Display for ObjectKey {
     }
 }
 
+/// Whatever group the kind is of: what is called so holds secrets.
+pub fn is_secret_kind(kind: &str) -> bool {
+    kind.ends_with("Secret")
+}
+
 /// JSON with sorted keys and no white space: the bytes that are hashed, stored, sent and applied.
 ///
 /// Keys are sorted here and not by the map that holds them, so that no dependency's feature can change a digest.

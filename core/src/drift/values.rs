@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::without_what_the_server_writes;
+use crate::object::is_secret_kind;
 
 /// Values that one drift tells. With their paths they are a few kilobytes in each direction, and a message of so many
 /// short ones has fewer fields than any message may have.
@@ -67,7 +68,7 @@ pub fn changed_values(wanted: Wanted<'_>, found: &Value) -> ChangedValues {
 
 /// By its kind alone, at any depth: others' kinds carry whole manifests, and one that is called so is as likely to hold one.
 fn is_secret(fields: &Map<String, Value>) -> bool {
-    fields.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("Secret"))
+    fields.get("kind").and_then(Value::as_str).is_some_and(is_secret_kind)
 }
 
 /// Or its last applied configuration, which may be one's.

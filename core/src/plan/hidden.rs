@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use serde_json::Value;
 
 use crate::ObjectKey;
+use crate::object::is_secret_kind;
 
 /// Stands in the place of what is not told. It is no base64: an API server takes it for no value of a Secret.
 pub const HIDDEN: &str = "(hidden)";
@@ -145,11 +146,6 @@ impl Place<'_> {
         let annotation = pointer.rsplit_once("/annotations/").map(|(_, name)| name);
         annotation.is_some_and(|name| name == LAST_APPLIED || name.starts_with(CHECKSUM))
     }
-}
-
-/// Whatever group the kind is of: what is called so holds secrets.
-fn is_secret_kind(kind: &str) -> bool {
-    kind.ends_with("Secret")
 }
 
 /// Whether the field of that name of a map is what a Secret holds.

@@ -112,21 +112,13 @@ const REPLACED: &str = "a field that cannot be changed has it deleted and made a
 
 const PASSED_OVER: &str = "it runs at upgrades only, and is passed over at a first installation";
 
-/// Of a target of which nothing else is known.
-impl From<Prune> for SyncOptions {
-    fn from(prune: Prune) -> Self {
-        Self { prune, ..Self::default() }
-    }
-}
-
 /// A step as it is told. The bodies are those of its digests; `None` of one that there is: it could not be read.
 pub fn object(
     step: &Step,
     (before, after): (Option<&Value>, Option<&Value>),
-    sync: impl Into<SyncOptions>,
+    sync: SyncOptions,
     hidden: &Hidden,
 ) -> PlanObject {
-    let sync = sync.into();
     let mut object = PlanObject {
         key: step.key.clone(),
         change: step.change,
@@ -250,7 +242,8 @@ mod tests {
             let is_it = |object: &&Value| Some(digest_of(object)) == digest;
             before.iter().chain(after).find(is_it)
         };
-        let told = |step: &Step| object(step, (body(step.before), body(step.after)), prune, &Hidden::default());
+        let sync = SyncOptions { prune, ..SyncOptions::default() };
+        let told = |step: &Step| object(step, (body(step.before), body(step.after)), sync, &Hidden::default());
         (steps.iter().map(told).collect(), unchanged)
     }
 
@@ -325,7 +318,7 @@ mod tests {
         let (base, head) = (manifest(&[map("a", "x", "1")]), manifest(&[]));
         let (found, _) = steps(Some(&Replaced { manifest: &base, prunable: &[], is_done: true }), &head);
 
-        let told = object(&found[0], (None, None), Prune::AfterHealthy, &Hidden::default());
+        let told = object(&found[0], (None, None), SyncOptions::default(), &Hidden::default());
 
         assert_eq!((told.change, told.note.as_deref()), (ObjectChange::Pruned, Some(WISH_NOT_READ)));
     }
@@ -364,7 +357,7 @@ mod tests {
         let job = hook("batch/v1", "Job", of_upgrades);
         let told = |replaced: Option<&Replaced<'_>>, after: &Value| {
             let (found, _) = steps(replaced, &manifest(std::slice::from_ref(after)));
-            object(&found[0], (None, Some(after)), Prune::AfterHealthy, &Hidden::default())
+            object(&found[0], (None, Some(after)), SyncOptions::default(), &Hidden::default())
         };
         let empty = manifest(&[]);
         let replaced = Replaced { manifest: &empty, prunable: &[], is_done: true };
@@ -385,7 +378,7 @@ mod tests {
         let (found, unchanged) = steps(Some(&Replaced { manifest: &base, prunable: &undone, is_done: false }), &head);
 
         assert_eq!((found.len(), unchanged), (1, 1));
-        let told = object(&found[0], (None, None), Prune::AfterHealthy, &Hidden::default());
+        let told = object(&found[0], (None, None), SyncOptions::default(), &Hidden::default());
         assert_eq!((told.change, told.note.is_some()), (ObjectChange::Pruned, true));
     }
 
@@ -424,7 +417,7 @@ mod tests {
         let (base, head) = (manifest(&[map("a", "x", "1")]), manifest(&[map("a", "x", "2")]));
         let (found, _) = steps(Some(&Replaced { manifest: &base, prunable: &[], is_done: true }), &head);
 
-        let told = object(&found[0], (None, Some(&map("a", "x", "2"))), Prune::AfterHealthy, &Hidden::default());
+        let told = object(&found[0], (None, Some(&map("a", "x", "2"))), SyncOptions::default(), &Hidden::default());
 
         assert!(told.fields.is_empty() && told.note.is_some(), "{told:?}");
     }

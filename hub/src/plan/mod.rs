@@ -11,6 +11,7 @@ use bellwether_core::api::{
     PlanBase, PlanDocument, PlanGroup, PlanHead, PlanObject, PlanWave, Unplanned, WrittenTarget,
 };
 use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::object::is_secret_kind;
 use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::plan::{ClusterChange, Hidden, Step, cut, group, object, steps};
 use bellwether_core::render::LEFT_OUT_MAX;
@@ -426,7 +427,7 @@ fn together(unplanned: Vec<(Name, Arc<Condition>)>) -> Vec<Unplanned> {
 
 /// Digests of Secrets, of whatever group.
 fn secrets_of<'a>(manifests: impl Iterator<Item = &'a Manifest>) -> BTreeSet<Digest> {
-    let is_secret = |entry: &&Entry| entry.key.kind.ends_with("Secret");
+    let is_secret = |entry: &&Entry| is_secret_kind(&entry.key.kind);
     manifests.flat_map(|manifest| manifest.entries().iter().filter(is_secret)).map(|entry| entry.digest).collect()
 }
 
