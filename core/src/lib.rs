@@ -19,7 +19,7 @@
 //! | intent | what a person asks of a rollout or a target; the rollout stage carries it out or refuses it |
 //! | phase | an order of applying inside a target |
 //! | step | one thing to do with one object, as the decider of a cluster asks an executor for it |
-//! | stage | a part of the hub: source, bundle, rollout, link, record; nothing else is called so |
+//! | stage | a part of the hub: source, bundle, rollout, link, record, commit status; nothing else is called so |
 //! | held | a target kept back after a rollback, while Git says something newer |
 //! | assignment | what one cluster is to run for one target: bundle digest and generation |
 //! | generation | the number of an assignment, from one sequence of the installation: of two, the greater is the newer |
@@ -33,6 +33,7 @@ pub mod apply;
 pub mod audit;
 pub mod backoff;
 mod chain;
+pub mod commit_status;
 pub mod domain;
 pub mod drift;
 pub mod health;

@@ -1,6 +1,6 @@
 //! The hub: the server that stores repos, targets and the audit log, renders, plans rollouts and talks to agents.
 //!
-//! Stages (`source`, `bundle`, `rollout`, `link`, `record`) never call each other: each reads rows, decides with
+//! Stages (`source`, `bundle`, `rollout`, `link`, `record`, `commit_status`) never call each other: each reads rows, decides with
 //! `bellwether-core`, and writes rows, work and audit entries in one transaction ([`work::change`]). Everything that is
 //! big has one door: `sqlx` in `store`, `gix` in `source`, `axum` in `http`, `tonic` in `link`, `rcgen` in `pki`, and what goes
 //! out goes by `egress`.
@@ -11,6 +11,7 @@ mod stages;
 mod access;
 mod boot;
 mod bundle;
+mod commit_status;
 mod context;
 mod egress;
 mod http;

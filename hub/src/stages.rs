@@ -15,6 +15,8 @@ macro_rules! stages {
             Rollout: rollout,
             /// Key: a cluster.
             Link: link,
+            /// Key: a target.
+            CommitStatus: commit_status,
         }
     };
 }

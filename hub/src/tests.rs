@@ -5,6 +5,7 @@ mod artifacts;
 mod audit_of_routes;
 mod broken_renders;
 mod clocks;
+mod commit_statuses;
 mod documents;
 mod dropped_reports;
 mod endings;

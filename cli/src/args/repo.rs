@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use bellwether_core::Name;
-use bellwether_core::repo::ForcePush;
+use bellwether_core::repo::{ForcePush, GitHost};
 use bellwether_core::signature::VerifyMode;
 use clap::{Args, Subcommand, ValueEnum};
 
@@ -110,9 +110,25 @@ pub(crate) struct RepoAddArgs {
     /// Seconds between two fetches without a webhook; 60 when left out, at least 5.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(5..))]
     pub(crate) poll_seconds: Option<u32>,
+    /// Tell its host how rollouts of its commits go, by the API of `github`, `gitlab` or `gitea`, which Forgejo's is too. The
+    /// repo's token, or its GitHub App, needs the right to write statuses of commits.
+    #[arg(long, value_name = "PROVIDER", value_parser = parse_git_host)]
+    pub(crate) commit_status: Option<GitHost>,
+    /// What this installation is called there, when two follow one repo; `bellwether` when left out.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) commit_status_context: Option<String>,
     /// Do not wait for the first fetch of the repository.
     #[arg(long)]
     pub(crate) no_wait: bool,
+}
+
+fn parse_git_host(text: &str) -> Result<GitHost, String> {
+    match text {
+        "github" => Ok(GitHost::Github),
+        "gitlab" => Ok(GitHost::Gitlab),
+        "gitea" | "forgejo" => Ok(GitHost::Gitea),
+        _ => Err("give `github`, `gitlab` or `gitea`".to_owned()),
+    }
 }
 
 fn parse_force_push(text: &str) -> Result<ForcePush, String> {

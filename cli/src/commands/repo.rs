@@ -4,8 +4,9 @@ use std::path::Path;
 
 use bellwether_core::api::{
     API_VERSION, AcceptHead, CreatedRepo, Document, List, Metadata, RepoCredential, RepoDocument, RepoHead,
-    WrittenRepo, WrittenVerify,
+    WrittenCommitStatus, WrittenRepo, WrittenVerify,
 };
+use bellwether_core::repo::{CONTEXT, GitHost};
 use bellwether_core::signature::VerifyMode;
 use bellwether_core::{Name, Version};
 use jiff::Timestamp;
@@ -76,6 +77,16 @@ async fn add(context: &Context, arguments: RepoAddArgs) -> anyhow::Result<Exit> 
         known_hosts: known_hosts.or_else(|| known?.known_hosts.clone()),
         force_push: arguments.force_push.or_else(|| Some(known?.force_push)).unwrap_or_default(),
         poll_seconds: arguments.poll_seconds.or_else(|| known?.poll_seconds),
+        commit_status: match (arguments.commit_status, known.and_then(|known| known.commit_status.clone())) {
+            (Some(provider), known) => {
+                let context = arguments.commit_status_context.or_else(|| Some(known?.context));
+                Some(WrittenCommitStatus { provider, context: context.unwrap_or_else(|| CONTEXT.to_owned()) })
+            }
+            (None, Some(known)) => {
+                Some(WrittenCommitStatus { context: arguments.commit_status_context.unwrap_or(known.context), ..known })
+            }
+            (None, None) => None,
+        },
     };
     let document: RepoDocument = Document {
         api_version: API_VERSION.to_owned(),
@@ -299,6 +310,7 @@ fn draw(repo: &RepoDocument, style: Style) -> String {
         ("credential", credential.into()),
         ("force-push", if repo.spec.force_push.is_allowed() { "" } else { "waits to be accepted" }.into()),
         ("poll", repo.spec.poll_seconds.map(|seconds| format!("{seconds}s")).unwrap_or_default().into()),
+        ("commit status", repo.spec.commit_status.as_ref().map(commit_status).unwrap_or_default().into()),
         ("fetched", status.and_then(|status| status.fetched_at).map_or_else(|| "never".to_owned(), time).into()),
         ("condition", condition(repo)),
         ("hint", hint.unwrap_or_default().into()),
@@ -306,6 +318,15 @@ fn draw(repo: &RepoDocument, style: Style) -> String {
     let heads = status.map(|status| draw_heads(&status.heads, style)).unwrap_or_default();
     let fields = fields(pairs, style);
     if heads.is_empty() { fields } else { format!("{fields}\n\n{heads}") }
+}
+
+fn commit_status(told: &WrittenCommitStatus) -> String {
+    let host = match told.provider {
+        GitHost::Github => "GitHub",
+        GitHost::Gitlab => "GitLab",
+        GitHost::Gitea => "Gitea",
+    };
+    format!("{} at {host}", told.context)
 }
 
 fn signers(repo: &WrittenRepo) -> String {

@@ -1,7 +1,7 @@
 //! Targets: what is deployed where, one by one.
 
 use bellwether_core::Name;
-use bellwether_core::api::{List, TargetDocument, TargetStatus, WrittenRef};
+use bellwether_core::api::{List, TargetCommitStatus, TargetDocument, TargetStatus, WrittenRef};
 use serde_json::json;
 
 use super::outcome::Pending;
@@ -11,7 +11,7 @@ use crate::client::{Answer, Route};
 use crate::failure::{Exit, Failure, condition_text};
 use crate::output::progress::{counts, head};
 use crate::output::table::{Field, Tone, fields, table};
-use crate::output::{Style, short_commit, word, yaml};
+use crate::output::{Style, short_commit, time, word, yaml};
 
 pub(super) async fn run(context: &Context, command: TargetCommand) -> anyhow::Result<Exit> {
     match command {
@@ -118,6 +118,21 @@ fn left_out_hooks(status: &TargetStatus) -> String {
     format!("hooks whose time never comes here: {}", named.join(", "))
 }
 
+/// What the host of its repo knows, and since when; or why it knows nothing newer.
+fn told(told: &TargetCommitStatus) -> String {
+    let commit = short_commit(&told.commit);
+    let known = match (told.state, told.told_at) {
+        (Some(state), Some(at)) => {
+            format!("{commit} is {} at the host as {}, told {}", word(&state), told.context, time(at))
+        }
+        _ => format!("the host knows nothing of {commit}"),
+    };
+    match &told.error {
+        Some(error) => format!("{known}; not told since: {error}"),
+        None => known,
+    }
+}
+
 /// Who does not get what is wanted by itself; empty when there is nobody.
 fn set_aside(status: &TargetStatus) -> String {
     let said = status.set_aside.iter().map(|one| format!("{} ({} in rollout {})", one.cluster, one.cause, one.rollout));
@@ -143,6 +158,7 @@ fn draw(target: &TargetDocument, style: Style) -> String {
         ("held", Field::toned(held, Tone::Busy)),
         ("set aside", Field::toned(status.map_or_else(String::new, set_aside), Tone::Busy)),
         ("deleting", Field::toned(status.map_or_else(String::new, deleting), Tone::Busy)),
+        ("commit status", status.and_then(|status| status.commit_status.as_ref()).map(told).unwrap_or_default().into()),
         ("condition", Field::toned(condition.map(condition_text).unwrap_or_default(), Tone::Bad)),
         ("hint", condition.and_then(|condition| condition.hint.clone()).unwrap_or_default().into()),
     ];

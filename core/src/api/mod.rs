@@ -34,15 +34,15 @@ pub use plan::{
 pub use problem::Problem;
 pub use repo::{
     AcceptHead, CreatedRepo, MadeCredential, RepoCredential, RepoDocument, RepoHead, RepoStatus, WebhookAnswer,
-    WrittenRepo, WrittenVerify, webhook_path,
+    WrittenCommitStatus, WrittenRepo, WrittenVerify, webhook_path,
 };
 pub use rollout::{MemberDocument, RolloutDocument, RolloutIntent, WaveDocument};
 pub use status::{NamedCondition, StatusDocument, StatusRow};
 pub use strategy::{WrittenStrategy, WrittenWave};
 pub use target::{
     DeletionStatus, ExplainedParameter, ParameterLayer, RenderedObject, RenderedTarget, SetAside, SourceCommit,
-    TargetDocument, TargetStatus, WrittenFile, WrittenHelm, WrittenOtherFile, WrittenParameters, WrittenRef,
-    WrittenRender, WrittenSync, WrittenTarget,
+    TargetCommitStatus, TargetDocument, TargetStatus, WrittenFile, WrittenHelm, WrittenOtherFile, WrittenParameters,
+    WrittenRef, WrittenRender, WrittenSync, WrittenTarget,
 };
 pub use token::{CreateToken, CreatedToken, TokenDocument};
 

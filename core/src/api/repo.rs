@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Document;
-use crate::repo::{CredentialKind, ForcePush, RepoSpec};
+use crate::repo::{CONTEXT, CommitStatuses, CredentialKind, ForcePush, GitHost, RepoSpec};
 use crate::signature::{Verify, VerifyMode};
 use crate::{Condition, Name};
 
@@ -41,6 +41,24 @@ pub struct WrittenRepo {
     /// Seconds between two fetches without a webhook; 60 when left out, at least 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_seconds: Option<u32>,
+    /// That its host is told how rollouts of its commits go, with the repo's token or GitHub App.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_status: Option<WrittenCommitStatus>,
+}
+
+/// Statuses of commits at a Git host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WrittenCommitStatus {
+    /// `github`, `gitlab` or `gitea`, which Forgejo's is too.
+    pub provider: GitHost,
+    /// What this installation is called there; `bellwether` when left out. A target's name follows it.
+    #[serde(default = "default_context")]
+    pub context: String,
+}
+
+fn default_context() -> String {
+    CONTEXT.to_owned()
 }
 
 /// Signatures of Git.
@@ -58,17 +76,23 @@ pub struct WrittenVerify {
 
 impl From<WrittenRepo> for RepoSpec {
     fn from(written: WrittenRepo) -> Self {
-        let WrittenRepo { url, chart, cosign_keys, verify, ca, known_hosts, force_push, poll_seconds } = written;
+        let WrittenRepo { url, chart, cosign_keys, verify, ca, known_hosts, force_push, poll_seconds, commit_status } =
+            written;
         let verify = verify.map(|WrittenVerify { mode, keys }| Verify { mode, keys });
-        Self { url, chart, cosign_keys, verify, ca, known_hosts, force_push, poll_seconds }
+        let commit_status =
+            commit_status.map(|WrittenCommitStatus { provider, context }| CommitStatuses { provider, context });
+        Self { url, chart, cosign_keys, verify, ca, known_hosts, force_push, poll_seconds, commit_status }
     }
 }
 
 impl From<RepoSpec> for WrittenRepo {
     fn from(spec: RepoSpec) -> Self {
-        let RepoSpec { url, chart, cosign_keys, verify, ca, known_hosts, force_push, poll_seconds } = spec;
+        let RepoSpec { url, chart, cosign_keys, verify, ca, known_hosts, force_push, poll_seconds, commit_status } =
+            spec;
         let verify = verify.map(|Verify { mode, keys }| WrittenVerify { mode, keys });
-        Self { url, chart, cosign_keys, verify, ca, known_hosts, force_push, poll_seconds }
+        let commit_status =
+            commit_status.map(|CommitStatuses { provider, context }| WrittenCommitStatus { provider, context });
+        Self { url, chart, cosign_keys, verify, ca, known_hosts, force_push, poll_seconds, commit_status }
     }
 }
 

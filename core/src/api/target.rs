@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Document, RolloutDocument, WrittenStrategy};
+use crate::commit_status::CommitState;
 use crate::labels::LabelSelector;
 use crate::parameters::{ClusterSelector, ParameterSet};
 use crate::render::{Crds, HelmOptions, LeftOutHook, Lookup, RenderKind, RenderOptions, RepoFile, Volatile};
@@ -519,9 +520,30 @@ pub struct TargetStatus {
     /// The newest one, without its members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutDocument>,
+    /// What its repo's host was last told of a commit, or was not; `None`: nothing was tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_status: Option<TargetCommitStatus>,
     /// What is wrong with its ref, or its render, or its selection: the first of these that there is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub condition: Option<Condition>,
+}
+
+/// What a host knows of a commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetCommitStatus {
+    pub commit: String,
+    /// Under which name.
+    pub context: String,
+    /// What the host took last; `None`: nothing yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<CommitState>,
+    /// When it took that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_at: Option<Timestamp>,
+    /// Why the last try failed: what the host knows is older than what holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Another repo that a render read, and where that was.

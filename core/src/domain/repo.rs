@@ -37,6 +37,9 @@ pub struct RepoSpec {
     /// Seconds between two fetches without a webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll_seconds: Option<u32>,
+    /// That its host is told how rollouts of its commits go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit_status: Option<CommitStatuses>,
 }
 
 /// What a repo is read with.
@@ -66,6 +69,8 @@ pub enum InvalidRepo {
     Poll,
     #[error("`ca` holds no certificate in PEM form")]
     Ca,
+    #[error("`commitStatus.context` is no name")]
+    CommitStatus,
 }
 
 impl InvalidRepo {
@@ -76,6 +81,7 @@ impl InvalidRepo {
             Self::CosignKeys => "cosign_key_invalid",
             Self::Poll => "poll_invalid",
             Self::Ca => "ca_invalid",
+            Self::CommitStatus => "commit_status_invalid",
         }
     }
 
@@ -86,6 +92,7 @@ impl InvalidRepo {
             Self::CosignKeys => "cosignKeys",
             Self::Poll => "pollSeconds",
             Self::Ca => "ca",
+            Self::CommitStatus => "commitStatus.context",
         }
     }
 
@@ -94,6 +101,9 @@ impl InvalidRepo {
         match self {
             Self::Chart => Some("such as `podinfo`".into()),
             Self::Poll => Some("send webhooks to be faster than that".into()),
+            Self::CommitStatus => {
+                Some("1 to 60 letters, digits and `.`, `_`, `-`, `/`, such as `bellwether-prod`".into())
+            }
             Self::CosignKeys | Self::Ca => None,
         }
     }
@@ -116,6 +126,9 @@ impl RepoSpec {
         if self.ca.as_ref().is_some_and(|ca| !ca.contains("-----BEGIN CERTIFICATE-----")) {
             return Err(InvalidRepo::Ca);
         }
+        if self.commit_status.as_ref().is_some_and(|statuses| !statuses.has_valid_context()) {
+            return Err(InvalidRepo::CommitStatus);
+        }
         Ok(())
     }
 }
@@ -135,6 +148,48 @@ impl ForcePush {
     /// Serde gives a reference.
     pub fn is_allowed(&self) -> bool {
         *self == Self::Allow
+    }
+}
+
+/// Which API a host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GitHost {
+    Github,
+    Gitlab,
+    /// Forgejo's too.
+    Gitea,
+}
+
+/// That a repo's host is told, and under which name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommitStatuses {
+    pub provider: GitHost,
+    /// What this installation is called there. Two that follow one repo need two, or each overwrites what the other says.
+    pub context: String,
+}
+
+/// What this installation is called at a host when nobody says otherwise.
+pub const CONTEXT: &str = "bellwether";
+
+/// Hosts show some sixty characters of the whole name, in which a project's and a target's follow.
+const CONTEXT_CHARACTERS_MAX: usize = 60;
+
+impl CommitStatuses {
+    /// The context has 1 to 60 letters, digits and `.`, `_`, `-`, `/`.
+    pub fn has_valid_context(&self) -> bool {
+        let is_inner = |character: char| character.is_ascii_alphanumeric() || "._-/".contains(character);
+        (1..=CONTEXT_CHARACTERS_MAX).contains(&self.context.len()) && self.context.chars().all(is_inner)
+    }
+
+    /// What the host has a target's status under.
+    pub fn context_of(&self, project: &str, target: &str) -> String {
+        if project == "default" {
+            format!("{}/{target}", self.context)
+        } else {
+            format!("{}/{project}/{target}", self.context)
+        }
     }
 }
 
@@ -191,5 +246,17 @@ mod tests {
         assert!(waits(&range, (Some("v1.10.0"), Some("v1.2.0")), true));
         assert!(waits(&range, (Some("v1.2.0"), Some("v1.2.0")), true));
         assert!(!waits(&range, (None, Some("v1.2.0")), false));
+    }
+
+    #[test]
+    fn each_target_has_a_name_of_its_own_at_a_host() {
+        let statuses = |context: &str| CommitStatuses { provider: GitHost::Gitea, context: context.to_owned() };
+
+        assert_eq!(statuses("prod").context_of("default", "web"), "prod/web");
+        assert_eq!(statuses("prod").context_of("team-a", "web"), "prod/team-a/web");
+        assert!(statuses("prod/eu-1").has_valid_context());
+        for text in ["", "a b", "a\n", &"a".repeat(61)] {
+            assert!(!statuses(text).has_valid_context(), "{text:?}");
+        }
     }
 }

@@ -68,7 +68,11 @@ impl Transactional for Rollouts {
             return deletion::forget_done(change, TargetId::new(key)).await;
         };
         if let Some(deletion) = &target.deletion {
-            let Some(at) = deletion::advance(hub, change, &target, deletion, now).await? else { return Ok(()) };
+            let again = deletion::advance(hub, change, &target, deletion, now).await?;
+            if change.has_entries() {
+                change.tell_host(key, now).await?;
+            }
+            let Some(at) = again else { return Ok(()) };
             return work::replace_timer(change, Stage::Rollout, key, at).await;
         }
         let mut open = store::intents::list_open(change, target.id).await?;
@@ -124,6 +128,9 @@ impl Transactional for Rollouts {
             && store::wanted::mark_awaited(change, target.id, &clusters).await?
         {
             change.tell(Stage::Rollout, &[key], now, None).await?;
+        }
+        if change.has_entries() {
+            change.tell_host(key, now).await?;
         }
         // Unless none of these could be answered: then the others would not come to their turn either.
         if may_be_more && open.len() < OPEN_MAX {

@@ -5,6 +5,7 @@
 //! not with what else is in the repo. A repo that cannot be reached, a ref that is gone,
 //! a history that was rewritten: the last good revision stays, and nothing downstream hears of it.
 
+pub(crate) mod access;
 pub(crate) mod git;
 pub(crate) mod github;
 pub(crate) mod looked;
@@ -25,13 +26,15 @@ use bellwether_core::repo::{CredentialKind, Move};
 use bellwether_core::schedule::{Ended, Schedule};
 use bellwether_core::signature::Verified;
 use bellwether_core::source::{GitRef, full_name};
-use bellwether_core::{Condition, Digest, RepoId, RevisionId, TargetId, Version};
+use bellwether_core::{Condition, RepoId, RevisionId, TargetId, Version};
 use jiff::{SignedDuration, Timestamp};
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::access::credential_purpose;
+use self::access::{open_credential, remote_of};
 use self::git::{Commit, FetchError, Head, RefError, Remote, RepoUrl};
-use self::github::{AppError, GithubApp};
+use self::github::{AppError, GithubApp, Permission};
 use self::mirrors::{Slot, Wanted};
 use crate::Hub;
 use crate::pki::seal::SealError;
@@ -275,7 +278,7 @@ async fn postpone(hub: &Hub, item: &QueueItem, until: Timestamp) -> Result<(), S
 }
 
 #[derive(Debug, thiserror::Error)]
-enum RepoError {
+pub(crate) enum RepoError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error("the stored token or key cannot be opened")]
@@ -287,7 +290,7 @@ enum RepoError {
 }
 
 impl RepoError {
-    fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Fetch(FetchError::Limited { retry_after, .. })
             | Self::App(AppError::Fetch(FetchError::Limited { retry_after, .. })) => *retry_after,
@@ -309,19 +312,10 @@ impl RepoError {
 }
 
 async fn fetch(hub: &Hub, known: Known, was_asked: bool) -> Result<Vec<Found>, RepoError> {
-    let (known, policy) = (Arc::new(known), hub.config.url_policy());
+    let known = Arc::new(known);
     let repo = &known.repo;
     let credential = known.credential.as_ref().map(|one| open_credential(hub, repo, one)).transpose()?;
-    let remote = Remote {
-        url: RepoUrl::parse(&repo.spec.url, policy)?,
-        ca_pem: repo.spec.ca.clone(),
-        known_hosts: repo.spec.known_hosts.clone(),
-        chart: repo.spec.chart.clone(),
-        cosign_keys: repo.spec.cosign_keys.clone(),
-        verify: repo.spec.verify.clone(),
-        credential: None,
-        may_be_private: policy.private,
-    };
+    let remote = remote_of(hub, repo)?;
     match credential {
         Some(app) if known.is_read_by_an_app() => fetch_as_app(hub, &known, &app, remote, was_asked).await,
         credential => fetch_from(hub, &known, Remote { credential, ..remote }, was_asked).await,
@@ -340,11 +334,12 @@ async fn fetch_as_app(
     let left = known.until.map(|until| until.saturating_duration_since(Instant::now()));
     let longest = left.map_or(longest, |left| left.min(longest));
     loop {
-        let token = hub.app_tokens.token(known.repo.id, &app, &remote, longest, clock::now()).await?;
+        let asked = (known.repo.id, Permission::ReadContents);
+        let token = hub.app_tokens.token(asked, &app, &remote, longest, clock::now()).await?;
         let with_it = Remote { credential: Some(token.text), ..remote.clone() };
         match fetch_from(hub, known, with_it, was_asked).await {
             Err(RepoError::Fetch(FetchError::Unauthorized { host, .. })) => {
-                hub.app_tokens.forget(known.repo.id);
+                hub.app_tokens.forget_one(known.repo.id, Permission::ReadContents);
                 if token.is_new {
                     return Err(AppError::TokenRefused { host }.into());
                 }
@@ -402,22 +397,6 @@ fn compare(known: &Known, mirror: &Slot, head: Head) -> Found {
     let commit = head.outcome.as_ref().ok().map(|commit| commit.id.as_str());
     let unmoved = commit.and_then(|commit| known.unmoved(mirror, &full_name(&head.reference), commit));
     Found { head, unmoved: unmoved.unwrap_or_default() }
-}
-
-fn open_credential(hub: &Hub, repo: &Repo, credential: &Credential) -> Result<SecretString, SealError> {
-    let purpose = credential_purpose(credential.kind, repo.id, &repo.spec.url, repo.spec.ca.as_deref());
-    let bytes = hub.seal.open(&purpose, &credential.sealed)?;
-    let text = std::str::from_utf8(bytes.expose_secret()).map_err(|_| SealError::NotSealed { purpose })?;
-    Ok(SecretString::from(text))
-}
-
-/// What a repo's credential is sealed for: it opens for no other host, and for nobody else's certificate. An ssh key is
-/// never told to a host, so other known hosts leave it where it is. Nor is the key of a GitHub App, which therefore opens
-/// where nothing else does: a hub that takes it for a token must not send it.
-pub(crate) fn credential_purpose(kind: Option<CredentialKind>, repo: RepoId, url: &str, ca: Option<&str>) -> String {
-    let what = if kind == Some(CredentialKind::GithubApp) { "github-app" } else { "credential" };
-    let authority = ca.map_or_else(|| "system".to_owned(), |pem| Digest::of(pem.trim().as_bytes()).to_string());
-    format!("{what}/{repo}/{}/{authority}", RepoUrl::origin_of(url))
 }
 
 async fn record(

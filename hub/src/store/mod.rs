@@ -11,6 +11,7 @@ pub(crate) mod certificates;
 pub(crate) mod channel;
 pub(crate) mod clusters;
 pub(crate) mod columns;
+pub(crate) mod commit_statuses;
 pub(crate) mod content;
 pub(crate) mod definitions;
 pub(crate) mod drifts;

@@ -8,6 +8,13 @@ use std::sync::{Arc, Mutex};
 use bellwether_core::repo::{ForcePush, RepoSpec};
 use bellwether_core::{RepoId, Version};
 use clap::Parser as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::PrivateKeyDer;
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::boot::setup;
 use crate::process::clock;
@@ -57,6 +64,7 @@ pub(crate) fn repo(project: &Project, name: &str, url: &str) -> Repo {
         known_hosts: None,
         force_push: ForcePush::Allow,
         poll_seconds: None,
+        commit_status: None,
     };
     Repo {
         id: RepoId::new(clock::new_id()),
@@ -67,6 +75,36 @@ pub(crate) fn repo(project: &Project, name: &str, url: &str) -> Repo {
         version: Version::new(1),
         created_at: clock::now(),
     }
+}
+
+/// Serves https on a port of its own; where that is, and whom to trust there.
+pub(crate) async fn serve_tls(router: axum::Router) -> (String, String) {
+    let key = KeyPair::generate().expect("a key");
+    let mut params = CertificateParams::new([]).expect("valid names");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_pem = params.self_signed(&key).expect("a certificate").pem();
+    let issuer = Issuer::new(params, key);
+    let key = KeyPair::generate().expect("a key");
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).expect("valid names");
+    let certificate = params.signed_by(&key, &issuer).expect("a certificate").der().clone();
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
+        .expect("a pair");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("https://{}", listener.local_addr().expect("an address"));
+    let service = TowerToHyperService::new(router);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (service, acceptor) = (service.clone(), acceptor.clone());
+            tokio::spawn(async move {
+                let Ok(stream) = acceptor.accept(stream).await else { return };
+                let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    (url, ca_pem)
 }
 
 /// A log that is kept, for what must or must not stand in it.

@@ -104,6 +104,7 @@ impl Fleet {
                 Stage::Source => drop(Source.reconcile(&self.hub, item).await.expect("a reconcile")),
                 Stage::Bundle => drop(Bundle.reconcile(&self.hub, item).await.expect("a reconcile")),
                 Stage::Link => unreachable!("agents are told by their streams"),
+                Stage::CommitStatus => unreachable!("no host is told"),
                 Stage::Rollout => {
                     let now = clock::now();
                     let mut change = Change::begin(&self.hub.pool, &self.hub.signals).await.expect("a transaction");

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::Hub;
 use crate::bundle::Bundle;
+use crate::commit_status::Statuses;
 use crate::process::clock;
 use crate::rollout::Rollouts;
 use crate::source::Source;
@@ -81,6 +82,7 @@ impl Scene {
         for due in &due {
             match stage {
                 Stage::Source => drop(Source.reconcile(&self.hub, due).await.expect("a reconcile")),
+                Stage::CommitStatus => drop(Statuses::default().reconcile(&self.hub, due).await.expect("a reconcile")),
                 Stage::Bundle => drop(Bundle.reconcile(&self.hub, due).await.expect("a reconcile")),
                 Stage::Rollout | Stage::Link => {
                     let now = clock::now();

@@ -119,6 +119,19 @@ impl<'a> Change<'a> {
         self.tell(Stage::Bundle, &keys.into_iter().collect::<Vec<_>>(), now, None).await
     }
 
+    /// Whether anything was decided in it, as far as it has come: what changes what runs where has an entry.
+    pub(crate) fn has_entries(&self) -> bool {
+        self.audited
+    }
+
+    /// Tells the commit status stage of a target, or of all that follow a repo, if the repo's host is told of its commits.
+    pub(crate) async fn tell_host(&mut self, of: Uuid, now: Timestamp) -> Result<(), StoreError> {
+        if store::commit_statuses::announce(&mut self.transaction, of, now).await? {
+            self.woken.insert(Stage::CommitStatus);
+        }
+        Ok(())
+    }
+
     pub(crate) async fn audit(&mut self, event: &Event) -> Result<(), StoreError> {
         self.audit_all(std::slice::from_ref(event)).await
     }

@@ -15,7 +15,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("tonic", &["hub/src/link", "agent/src/link", "proto"]),
     ("kube", &["agent/src/executor/kubernetes/client"]),
     ("rcgen", &["hub/src/pki/ca.rs", "agent/src/identity"]),
-    ("reqwest", &["hub/src/egress", "hub/src/source", "cli/src/client.rs"]),
+    ("reqwest", &["hub/src/egress", "hub/src/source", "hub/src/commit_status", "cli/src/client.rs"]),
     ("reqwest::Client::builder", &["hub/src/egress", "cli/src/client.rs"]),
     ("TcpStream::connect", &["hub/src/egress", "agent/src/link"]),
     ("clap", &["hub/src/main.rs", "hub/src/process/config.rs", "agent/src/main.rs", "agent/src/config.rs", "cli"]),
@@ -269,8 +269,14 @@ fn the_domain_depends_on_what_was_agreed_and_no_more() {
 }
 
 /// Stages, and the only other stage's room that each may speak of: what passes in memory, and which keys a repo has.
-const STAGES: &[(&str, &str)] =
-    &[("source", ""), ("bundle", "source"), ("rollout", "source"), ("link", "record"), ("record", "")];
+const STAGES: &[(&str, &str)] = &[
+    ("source", ""),
+    ("bundle", "source"),
+    ("rollout", "source"),
+    ("link", "record"),
+    ("record", ""),
+    ("commit_status", "source"),
+];
 
 #[test]
 fn no_stage_speaks_to_another_but_where_something_passes_in_memory() {
@@ -290,8 +296,25 @@ fn no_stage_speaks_to_another_but_where_something_passes_in_memory() {
 
 /// The rooms of the hub, the lowest first: none imports from one above it, so none can be read only together with all others.
 const ROOMS: &[&str] = &[
-    "process", "egress", "store", "postgres", "ports", "pki", "work", "worker", "source", "access", "record", "link",
-    "bundle", "rollout", "plan", "http", "context", "boot",
+    "process",
+    "egress",
+    "store",
+    "postgres",
+    "ports",
+    "pki",
+    "work",
+    "worker",
+    "source",
+    "access",
+    "record",
+    "link",
+    "bundle",
+    "rollout",
+    "commit_status",
+    "plan",
+    "http",
+    "context",
+    "boot",
 ];
 
 /// A file, and the room above that it may import from all the same.

@@ -112,7 +112,7 @@ pub(crate) enum FetchError {
 
 impl FetchError {
     /// `host` is what was spoken to.
-    pub(in crate::source) fn of_egress(host: String, failure: Failure) -> Self {
+    pub(crate) fn of_egress(host: String, failure: Failure) -> Self {
         match failure {
             Failure::InvalidAuthority(source) => Self::InvalidAuthority { source },
             Failure::Private { host, address } => Self::Private { host, address },

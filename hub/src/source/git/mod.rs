@@ -52,7 +52,8 @@ pub(crate) use self::verify::{InvalidVerifyKey, Verifier};
 pub(super) use self::budget::Budget;
 use self::error::Cause;
 pub(crate) use self::error::nearest;
-pub(super) use self::wire::{describe_status, parse_wait};
+pub(super) use self::wire::describe_status;
+pub(crate) use self::wire::parse_wait;
 pub(super) use self::write::{Made, write_commit, write_file};
 use crate::egress::Destination;
 
@@ -118,7 +119,7 @@ impl Remote {
     }
 
     /// One of the hosts that it is fetched from.
-    pub(super) fn destination<'a>(&'a self, host: &'a str, is_loopback: bool) -> Destination<'a> {
+    pub(crate) fn destination<'a>(&'a self, host: &'a str, is_loopback: bool) -> Destination<'a> {
         Destination { host, is_loopback, may_be_private: self.may_be_private, ca_pem: self.ca_pem.as_deref() }
     }
 }
@@ -137,7 +138,7 @@ pub(crate) struct Head {
 }
 
 /// One short line of somebody else's text, safe to print.
-pub(super) fn tidy(text: &[u8]) -> String {
+pub(crate) fn tidy(text: &[u8]) -> String {
     let text = text.to_str_lossy();
     let line = text.trim().chars().filter(|character| !is_obeyed(*character));
     line.take(LINE_CHARACTERS_MAX).collect()

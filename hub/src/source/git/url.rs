@@ -242,7 +242,7 @@ impl RepoUrl {
         }
     }
 
-    pub(in crate::source) fn is_loopback(&self) -> bool {
+    pub(crate) fn is_loopback(&self) -> bool {
         match self.parsed_host() {
             Some(Host::Domain(name)) => name == "localhost",
             Some(Host::Ipv4(address)) => address.is_loopback(),

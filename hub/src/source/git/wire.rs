@@ -91,7 +91,7 @@ pub(in crate::source) fn describe_status(
 }
 
 /// Seconds, or the moment when they are over.
-pub(in crate::source) fn parse_wait(text: &str) -> Option<Duration> {
+pub(crate) fn parse_wait(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
     }

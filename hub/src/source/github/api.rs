@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
-use super::AppError;
+use super::{AppError, Permission};
 use crate::egress::Failure;
 use crate::process::clock;
 use crate::source::git::{FetchError, Remote, RepoUrl, parse_wait, tidy};
@@ -63,7 +63,17 @@ pub(super) fn find(repo: &Url) -> Option<Api> {
 }
 
 /// Asks the API of the repo's own host; follows it nowhere, and trusts what the repo trusts.
-pub(super) async fn ask_for_token(remote: &Remote, installation: u64, signed: &str) -> Result<Given, AppError> {
+pub(super) async fn ask_for_token(
+    remote: &Remote,
+    installation: u64,
+    signed: &str,
+    permission: Permission,
+) -> Result<Given, AppError> {
+    // No more than it is asked for, of this repository only.
+    let permissions = match permission {
+        Permission::ReadContents => json!({"contents": "read"}),
+        Permission::WriteStatuses => json!({"statuses": "write"}),
+    };
     let RepoUrl::Plain(repo) = &remote.url else { return Err(AppError::NoPlace) };
     let Api { url: api, repository } = find(repo).filter(|_| remote.chart.is_none()).ok_or(AppError::NoPlace)?;
     let url = api.join(&format!("app/installations/{installation}/access_tokens")).map_err(|_| AppError::NoPlace)?;
@@ -78,8 +88,7 @@ pub(super) async fn ask_for_token(remote: &Remote, installation: u64, signed: &s
         .header(ACCEPT, "application/vnd.github+json")
         .header("X-GitHub-Api-Version", "2022-11-28")
         .header(USER_AGENT, "bellwether")
-        // No more than a fetch needs, of this repository only.
-        .json(&json!({"repositories": [repository], "permissions": {"contents": "read"}}));
+        .json(&json!({"repositories": [repository], "permissions": permissions}));
     let failed = |error| failed(Failure::of(error));
     let mut response = request.send().await.map_err(failed)?;
     let (status, headers) = (response.status(), response.headers().clone());
@@ -129,12 +138,12 @@ fn refused(api: &Url, status: StatusCode, headers: &HeaderMap, body: &[u8], sign
 
 /// It asks to come back later; `None`: it does not say when.
 #[derive(Debug, PartialEq, Eq)]
-struct Limit {
-    retry_after: Option<Duration>,
+pub(crate) struct Limit {
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// Whether it asks to come back later: <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>.
-fn limit(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Limit> {
+pub(crate) fn limit(status: StatusCode, headers: &HeaderMap, now: Timestamp) -> Option<Limit> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let wait = header(RETRY_AFTER.as_str()).and_then(parse_wait);
     let may_limit = matches!(status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS);

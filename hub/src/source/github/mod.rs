@@ -19,6 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+pub(crate) use self::api::{Limit, limit};
 use crate::pki::app_key::{AppKey, InvalidAppKey};
 use crate::source::git::{FetchError, Remote};
 
@@ -118,7 +119,14 @@ impl AppError {
     }
 }
 
-/// A token to read one repository with.
+/// What a token is for: each may do that one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Permission {
+    ReadContents,
+    WriteStatuses,
+}
+
+/// A token for one repository.
 pub(super) struct Token {
     pub(super) text: SecretString,
     /// It was asked for just now.
@@ -127,7 +135,7 @@ pub(super) struct Token {
 
 /// Tokens that are good for a while yet.
 #[derive(Default)]
-pub(crate) struct AppTokens(Mutex<BTreeMap<RepoId, KeptToken>>);
+pub(crate) struct AppTokens(Mutex<BTreeMap<(RepoId, Permission), KeptToken>>);
 
 struct KeptToken {
     /// Of the app and the URL that it is for.
@@ -140,7 +148,7 @@ impl AppTokens {
     /// The one that is there, if it outlasts a fetch of this length; or a new one.
     pub(super) async fn token(
         &self,
-        repo: RepoId,
+        asked: (RepoId, Permission),
         app: &GithubApp,
         remote: &Remote,
         longest: Duration,
@@ -150,7 +158,7 @@ impl AppTokens {
         let text = app.text();
         let of = Digest::of_parts([text.expose_secret().as_bytes(), remote.url.as_str().as_bytes(), ca.as_bytes()]);
         let until = now.saturating_add(longest).unwrap_or(Timestamp::MAX);
-        if let Some(text) = self.find(repo, of, now, until) {
+        if let Some(text) = self.find(asked, of, now, until) {
             return Ok(Token { text, is_new: false });
         }
         let claims = json!({
@@ -159,24 +167,29 @@ impl AppTokens {
             "exp": (now + SIGNED_FOR).as_second(),
         });
         let signed = AppKey::parse(app.private_key.expose_secret())?.sign(&claims);
-        let given = api::ask_for_token(remote, app.installation_id, &signed).await?;
+        let given = api::ask_for_token(remote, app.installation_id, &signed, asked.1).await?;
         let held = KeptToken { of, token: given.token.clone(), ends_at: given.expires_at };
-        self.lock().insert(repo, held);
+        self.lock().insert(asked, held);
         Ok(Token { text: given.token, is_new: true })
     }
 
-    /// It was refused, or what it is of is gone.
-    pub(crate) fn forget(&self, repo: RepoId) {
-        self.lock().remove(&repo);
+    /// It was refused: others of this repo are for something else.
+    pub(crate) fn forget_one(&self, repo: RepoId, permission: Permission) {
+        self.lock().remove(&(repo, permission));
     }
 
-    fn find(&self, repo: RepoId, of: Digest, now: Timestamp, until: Timestamp) -> Option<SecretString> {
+    /// What they are of is gone.
+    pub(crate) fn forget(&self, repo: RepoId) {
+        self.lock().retain(|(of, _), _| *of != repo);
+    }
+
+    fn find(&self, asked: (RepoId, Permission), of: Digest, now: Timestamp, until: Timestamp) -> Option<SecretString> {
         let mut held = self.lock();
         held.retain(|_, one| one.ends_at > now);
-        held.get(&repo).filter(|one| one.of == of && one.ends_at > until).map(|one| one.token.clone())
+        held.get(&asked).filter(|one| one.of == of && one.ends_at > until).map(|one| one.token.clone())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<RepoId, KeptToken>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<(RepoId, Permission), KeptToken>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,7 +16,7 @@ use super::rollouts::RolloutView;
 use crate::store::sources::ReadSource;
 use crate::store::stored::{Entry, Stored};
 use crate::store::targets::Target;
-use crate::store::{Connection, StoreError, digest, from_sql, name, rollouts, to_sql, traits, work};
+use crate::store::{Connection, StoreError, commit_statuses, digest, from_sql, name, rollouts, to_sql, traits, work};
 
 /// Clusters that are named as not done with a deletion: as many as a person reads.
 const WAITING_MAX: i64 = 50;
@@ -35,6 +35,7 @@ pub(crate) struct TargetView {
     pub(crate) set_aside: Vec<SetAside>,
     /// Clusters that have not said that they are done with its deletion.
     pub(crate) waits_for: Vec<String>,
+    pub(crate) commit_status: Option<commit_statuses::Shown>,
 }
 
 /// What its own rows and its clusters' reports say.
@@ -137,6 +138,8 @@ pub(crate) async fn load(
     let ending: Vec<_> = targets.iter().filter(|target| target.deletion.is_some()).map(|target| target.id).collect();
     let mut waiting = list_waiting(db, &ending, now).await?;
     let mut left_out = list_left_out(db, &targets, &facts).await?;
+    let told = commit_statuses::list_shown(db, &ids).await?;
+    let mut told: BTreeMap<_, _> = told.into_iter().map(|shown| (shown.target, shown)).collect();
     let view = |target: Target| {
         let facts = facts.remove(&target.id).unwrap_or_default();
         let left_out = left_out.remove(&target.id).unwrap_or_default();
@@ -146,6 +149,7 @@ pub(crate) async fn load(
             runs: runs.remove(&target.id).unwrap_or_default(),
             rollout: rollouts.remove(&target.id),
             waits_for: waiting.remove(&target.id).unwrap_or_default(),
+            commit_status: told.remove(&target.id),
             target,
         }
     };

@@ -120,6 +120,7 @@ async fn lock(change: &mut Change<'_>, caller: &Caller, name: &Name) -> Result<R
 
 async fn fetch_at_once(change: &mut Change<'_>, repo: &Repo, now: Timestamp) -> Result<(), Refusal> {
     store::repos::end_pauses(change, repo.id).await?;
+    change.tell_host(repo.id.as_uuid(), now).await?;
     Ok(change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?)
 }
 

@@ -133,5 +133,6 @@ fn audited(spec: &RepoSpec) -> serde_json::Value {
         "knownHosts": spec.known_hosts.as_ref().map(|known| Digest::of(known.trim().as_bytes())),
         "forcePush": spec.force_push,
         "pollSeconds": spec.poll_seconds,
+        "commitStatus": spec.commit_status,
     })
 }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use super::{answer, audited, event, new_webhook_secret};
 use crate::Hub;
+use crate::commit_status;
 use crate::http::auth::Caller;
 use crate::http::input::{Body, Named, QueryParams};
 use crate::http::problem::Refusal;
@@ -111,6 +112,7 @@ pub(in crate::http) async fn put(
     if query.fetch {
         change.tell(Stage::Source, &[repo.id.as_uuid()], now, Some(&clock::new_trace())).await?;
     }
+    change.tell_host(repo.id.as_uuid(), now).await?;
     let answer = answer(&mut change, &repo, secret.as_ref()).await?;
     change.commit().await?;
     Ok((status, Json(CreatedRepo { credential_removed, ..answer })))
@@ -142,6 +144,10 @@ fn check(hub: &Hub, spec: &RepoSpec) -> Result<(), Refusal> {
     if spec.chart.is_some() && !url.may_have_charts() {
         return Err(Refusal::invalid("chart_invalid", "`chart` is for Helm repositories, which are at https URLs")
             .hint("leave it out: an artifact of a registry is one chart"));
+    }
+    if spec.commit_status.is_some() && !commit_status::has_api(&url, spec.chart.as_deref()) {
+        let refusal = Refusal::invalid("commit_status_invalid", "`commitStatus` is for Git repositories at https URLs");
+        return Err(refusal.hint("leave it out: with an ssh key no API of a host lets the hub in"));
     }
     if let Some(verify) = &spec.verify {
         check_verify(&url, spec.chart.as_deref(), verify)?;

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bellwether_core::ProjectId;
-use bellwether_core::api::{API_VERSION, DeletionStatus, Metadata, SourceCommit, TargetDocument, TargetStatus};
+use bellwether_core::api::{
+    API_VERSION, DeletionStatus, Metadata, SourceCommit, TargetCommitStatus, TargetDocument, TargetStatus,
+};
 use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::rollout::{Candidate, Rendered, behind};
 use bellwether_core::session::Action;
@@ -11,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::http::v1::rollouts;
 use crate::process::clock;
+use crate::store::commit_statuses::Shown;
 use crate::store::sources::ReadSource;
 use crate::store::targets::{Deletion, Target};
 use crate::store::views::targets::{self as views, FleetMember, TargetView, WantedView};
@@ -73,8 +76,14 @@ fn status(view: TargetView, fleet: &[FleetMember], now: Timestamp) -> TargetStat
         pending: facts.pending,
         deletion: target.deletion.map(|deletion| deletion_status(deletion, view.waits_for)),
         rollout: view.rollout.map(|rollout| rollouts::document_of(rollout, now)),
+        commit_status: view.commit_status.map(commit_status),
         condition: facts.condition,
     }
+}
+
+fn commit_status(shown: Shown) -> TargetCommitStatus {
+    let Shown { target: _, commit, context, state, told_at, error } = shown;
+    TargetCommitStatus { commit, context, state, told_at, error }
 }
 
 pub(in crate::http::v1) fn source_document(source: &ReadSource) -> SourceCommit {
