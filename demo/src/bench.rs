@@ -8,17 +8,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use futures_util::future::try_join_all;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::bare::{BareClient, FLOOR, Prepared, deployment, service};
 use crate::figures::{ms_between, nearest_rank};
 use crate::ground::{Ground, PATIENCE, Place};
 use crate::sample::Sample;
 use crate::show::Show;
 use crate::steps::healthy_ms;
-use bellwether_e2e::controlplane;
 use bellwether_e2e::git_server::Push;
 
 pub const WATCHED: [&str; 5] = [
@@ -36,8 +34,6 @@ kind: Target
 metadata: {name: five}
 spec: {repo: apps, path: five, namespace: five, rollout: {waves: [{name: all}]}}
 ";
-/// Its own field manager: the floor is a client like any other.
-const FLOOR: &str = "floor";
 
 /// All samples, in milliseconds.
 #[derive(Debug, Default)]
@@ -122,37 +118,21 @@ async fn measure(ground: &mut Ground, show: &mut Show, samples: &mut Samples) ->
     Ok(pushes)
 }
 
-/// The same objects in a namespace of its own, at once, over a kept connection, with bodies built before.
+/// The same objects in a namespace of its own, at once.
 async fn floor(ground: &Ground) -> Result<Vec<f64>> {
     let cluster = ground.clusters.first().context("there is one cluster")?;
-    let client = controlplane::client(&cluster.kubeconfig).await?;
+    let client = BareClient::of(&cluster.kubeconfig).await?;
     ground.kubectl(1)?.run(&["create", "namespace", FLOOR]).await?;
-    let asked = PatchParams::apply(FLOOR).force();
     let mut samples = Vec::new();
     for number in 0..PUSHES + WARM_UP {
-        let objects = objects(FLOOR, &number.to_string());
-        let applies = objects.iter().map(async |object| {
-            let kind = object["kind"].as_str().context("no kind")?;
-            let api: kube::Api<DynamicObject> = kube::Api::namespaced_with(client.clone(), FLOOR, &resource(kind));
-            let name = object["metadata"]["name"].as_str().context("no name")?;
-            api.patch(name, &asked, &Patch::Apply(object)).await?;
-            anyhow::Ok(())
-        });
+        let objects = objects(FLOOR, &number.to_string()).into_iter().map(Prepared::of).collect::<Result<Vec<_>>>()?;
         let begun = Instant::now();
-        try_join_all(applies).await?;
+        client.apply_all(&objects).await?;
         if number >= WARM_UP {
             samples.push(begun.elapsed().as_secs_f64() * 1e3);
         }
     }
     Ok(samples)
-}
-
-fn resource(kind: &str) -> ApiResource {
-    match kind {
-        "Deployment" => ApiResource::erase::<k8s_openapi::api::apps::v1::Deployment>(&()),
-        "Service" => ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&()),
-        _ => ApiResource::erase::<k8s_openapi::api::core::v1::ConfigMap>(&()),
-    }
 }
 
 fn objects(namespace: &str, value: &str) -> Vec<Value> {
@@ -161,18 +141,7 @@ fn objects(namespace: &str, value: &str) -> Vec<Value> {
         let data = BTreeMap::from([("value", format!("{name}-{value}"))]);
         json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(name), "data": data})
     };
-    let labels = json!({"app": "five"});
-    let container = json!({"name": "five", "image": "registry.example.org/five:1"});
-    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [container]}});
-    let deployment = json!({"replicas": 0, "selector": {"matchLabels": labels}, "template": template});
-    let service = json!({"selector": labels, "ports": [{"port": 80}]});
-    vec![
-        map("one"),
-        map("two"),
-        map("three"),
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata("four"), "spec": service}),
-        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata("five"), "spec": deployment}),
-    ]
+    vec![map("one"), map("two"), map("three"), service(&metadata("four")), deployment(&metadata("five"))]
 }
 
 /// JSON is YAML. The namespace comes first and never changes.

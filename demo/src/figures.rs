@@ -70,6 +70,11 @@ pub fn whole(milliseconds: f64) -> u64 {
     rounded
 }
 
+/// To be read by people.
+pub fn hundredths(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
 /// From one stamp to a later one; negative when it came before.
 pub fn ms_between(from_unix_ns: u128, to_unix_ns: u128) -> f64 {
     let distance = Duration::from_nanos(u64::try_from(from_unix_ns.abs_diff(to_unix_ns)).unwrap_or(u64::MAX));

@@ -1,4 +1,4 @@
-//! The most memory that the parts under test ever held, as the kernel counts it (PSS).
+//! The memory that the parts under test hold, as the kernel counts it (PSS); and which processes those parts are.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +21,19 @@ pub struct Peaks {
     /// The hub with the engines that it starts.
     hub: u64,
     pub postgres: u64,
+    /// The largest.
     agent: u64,
+    watcher: u64,
+}
+
+/// Whose a process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Hub,
+    Postgres,
+    Agent,
+    /// A client that watches and does nothing else.
+    Watcher,
 }
 
 impl Peaks {
@@ -34,11 +46,45 @@ impl Peaks {
         self.postgres.div_ceil(KB_PER_MB)
     }
 
+    /// Megabytes, to a tenth.
+    pub fn hub_mb(self) -> f64 {
+        mb(self.hub)
+    }
+
+    pub fn agent_mb(self) -> f64 {
+        mb(self.agent)
+    }
+
+    pub fn watcher_mb(self) -> f64 {
+        mb(self.watcher)
+    }
+
+    /// What is held just now.
+    pub(crate) fn now(table: &ProcessTable) -> Result<Self> {
+        let mut seen = Self::default();
+        for (part, pid) in parts(table)? {
+            let kb = pss_kb(pid).unwrap_or(0);
+            match part {
+                Part::Hub => seen.hub += kb,
+                Part::Postgres => seen.postgres += kb,
+                Part::Agent => seen.agent = seen.agent.max(kb),
+                Part::Watcher => seen.watcher = kb,
+            }
+        }
+        Ok(seen)
+    }
+
     fn raise(&mut self, seen: Self) {
         self.hub = self.hub.max(seen.hub);
         self.postgres = self.postgres.max(seen.postgres);
         self.agent = self.agent.max(seen.agent);
+        self.watcher = self.watcher.max(seen.watcher);
     }
+}
+
+fn mb(kb: u64) -> f64 {
+    let tenths = (kb * 10).div_ceil(KB_PER_MB);
+    f64::from(u32::try_from(tenths).unwrap_or(u32::MAX)) / 10.0
 }
 
 /// Samples while it lives.
@@ -56,7 +102,7 @@ impl MemoryWatch {
         task.spawn(async move {
             loop {
                 // A process that ends while it is measured leaves a sample out.
-                if let Ok(seen) = measure(&table) {
+                if let Ok(seen) = Peaks::now(&table) {
                     shared.lock().unwrap_or_else(PoisonError::into_inner).raise(seen);
                 }
                 sleep(POLL_EVERY).await;
@@ -68,25 +114,31 @@ impl MemoryWatch {
     pub fn peaks(&self) -> Peaks {
         *self.peaks.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Those since the last time.
+    pub(crate) fn take_peaks(&self) -> Peaks {
+        std::mem::take(&mut self.peaks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
-fn measure(table: &ProcessTable) -> Result<Peaks> {
-    let mut seen = Peaks::default();
+/// The processes that run and are measured.
+pub(crate) fn parts(table: &ProcessTable) -> Result<Vec<(Part, i32)>> {
     let parents = parents();
+    let mut parts = Vec::new();
     for process in table.list()?.iter().filter(|process| process.is_alive()) {
-        let name = process.launch.name.as_str();
-        if name == "hub" {
-            for pid in family(process.pid, &parents) {
-                let is_postgres =
-                    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres");
-                let place = if is_postgres { &mut seen.postgres } else { &mut seen.hub };
-                *place += pss_kb(pid).unwrap_or(0);
-            }
-        } else if name.starts_with("agent-") {
-            seen.agent = seen.agent.max(pss_kb(process.pid).unwrap_or(0));
+        match process.launch.name.as_str() {
+            "hub" => parts.extend(family(process.pid, &parents).into_iter().map(|pid| (part_of_hub(pid), pid))),
+            "watch" => parts.push((Part::Watcher, process.pid)),
+            name if name.starts_with("agent-") => parts.push((Part::Agent, process.pid)),
+            _ => {}
         }
     }
-    Ok(seen)
+    Ok(parts)
+}
+
+fn part_of_hub(pid: i32) -> Part {
+    let is_postgres = fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres");
+    if is_postgres { Part::Postgres } else { Part::Hub }
 }
 
 /// Every process with its parent.

@@ -7,6 +7,8 @@ use bellwether_e2e::progress::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 const STEADY: Duration = Duration::from_millis(120);
+/// Between two lines about one step, where there is no terminal.
+const LINE_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct Show {
@@ -14,12 +16,14 @@ pub struct Show {
     bar: Option<ProgressBar>,
     begun: Instant,
     is_terminal: bool,
+    /// Where there is no terminal: the step, its parts, and when it was last told of.
+    step: Option<(String, usize, Instant)>,
 }
 
 impl Show {
     pub fn begin() -> Self {
         let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        Self { lines: Progress::begin(), bar: None, begun: Instant::now(), is_terminal }
+        Self { lines: Progress::begin(), bar: None, begun: Instant::now(), is_terminal, step: None }
     }
 
     /// For parts that write lines by themselves.
@@ -31,6 +35,7 @@ impl Show {
     pub fn step(&mut self, title: &str, parts: usize) {
         self.clear();
         if !self.is_terminal {
+            self.step = Some((title.to_owned(), parts, Instant::now()));
             return self.lines.say(format_args!("{title} …"));
         }
         let bar = ProgressBar::with_draw_target(u64::try_from(parts).ok(), ProgressDrawTarget::stderr());
@@ -48,6 +53,19 @@ impl Show {
         }
     }
 
+    /// So many parts are done.
+    pub fn reach(&mut self, done: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::try_from(done).unwrap_or(u64::MAX));
+        }
+        if let Some((title, parts, told_at)) = &mut self.step
+            && told_at.elapsed() >= LINE_PAUSE
+        {
+            *told_at = Instant::now();
+            self.lines.say(format_args!("{title}: {done} of {parts}"));
+        }
+    }
+
     /// Ends the step, with what came of it.
     pub fn done(&mut self, text: impl Display) {
         self.clear();
@@ -59,6 +77,7 @@ impl Show {
     }
 
     fn clear(&mut self) {
+        self.step = None;
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }

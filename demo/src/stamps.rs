@@ -50,11 +50,42 @@ impl Stamps {
         let mut added = String::new();
         self.offset += u64::try_from(file.read_to_string(&mut added)?)?;
         self.rest.push_str(&added);
-        while let Some((line, rest)) = self.rest.split_once('\n') {
+        let Some(end) = self.rest.rfind('\n') else { return Ok(()) };
+        let rest = self.rest.split_off(end + 1);
+        for line in std::mem::replace(&mut self.rest, rest).lines() {
             self.seen.push(Stamp::parse(line)?);
-            self.rest = rest.to_owned();
         }
         Ok(())
+    }
+
+    /// How many there are by now: what comes is counted from here.
+    pub fn count(&mut self) -> Result<usize> {
+        self.read()?;
+        Ok(self.seen.len())
+    }
+
+    /// Hands on every stamp from one on, also those to come, until that is enough. Answers whether it was.
+    pub async fn follow(
+        &mut self,
+        from: usize,
+        patience: Duration,
+        mut is_enough: impl FnMut(&Stamp) -> bool,
+    ) -> Result<bool> {
+        let deadline = Instant::now() + patience;
+        let mut next = from;
+        loop {
+            self.read()?;
+            while let Some(stamp) = self.seen.get(next) {
+                next += 1;
+                if is_enough(stamp) {
+                    return Ok(true);
+                }
+            }
+            if Instant::now() > deadline {
+                return Ok(false);
+            }
+            sleep(POLL_EVERY).await;
+        }
     }
 
     /// When each cluster first showed a value, from a stamp on.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use bellwether_demo::load::Size;
 use bellwether_demo::run_dir::{Ended, run_in};
-use bellwether_demo::{bench, monorepo, renders};
+use bellwether_demo::{applies, bench, drifts, idle, monorepo, renders};
 use clap::{Parser, ValueEnum};
 
 #[derive(Debug, Parser)]
@@ -23,6 +24,29 @@ struct Arguments {
     /// Of `push`: leave what was observed in this folder.
     #[arg(long, value_name = "DIR")]
     evidence: Option<PathBuf>,
+    /// Of `apply`: 10,000 objects in 500 targets, and one change of all.
+    #[arg(long)]
+    large: bool,
+    /// Of `apply`, `drift` and `idle`: so many objects [default: 300 for `apply`, 1,000 for the others].
+    #[arg(long, value_name = "N")]
+    objects: Option<usize>,
+    /// … in so many targets [default: 100 for `apply`, 50 for the others].
+    #[arg(long, value_name = "N")]
+    targets: Option<usize>,
+    /// Of `idle`: for how long it looks, twice.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    seconds: u32,
+}
+
+impl Arguments {
+    fn size(&self) -> Result<Size> {
+        let (targets, objects) = match self.name {
+            Name::Apply if self.large => (500, 10_000),
+            Name::Apply => (100, 300),
+            _ => (50, 1_000),
+        };
+        Size::new(self.targets.unwrap_or(targets), self.objects.unwrap_or(objects))
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -33,6 +57,12 @@ enum Name {
     Render,
     /// One commit of a repo of 50,000 files and 2,000 targets.
     Monorepo,
+    /// One commit that changes every object of a cluster, and a restart of its agent, beside a bare client.
+    Apply,
+    /// Objects that somebody else edits, one after another and all at once.
+    Drift,
+    /// An agent while nothing changes.
+    Idle,
 }
 
 fn main() -> Result<ExitCode> {
@@ -43,6 +73,9 @@ fn main() -> Result<ExitCode> {
         Name::Push => bench::push(state, arguments.evidence.as_deref()).await,
         Name::Render => renders::renders(state).await,
         Name::Monorepo => monorepo::monorepo(state).await,
+        Name::Apply => applies::apply(state, arguments.size()?).await,
+        Name::Drift => drifts::drift(state, arguments.size()?).await,
+        Name::Idle => idle::idle(state, arguments.size()?, arguments.seconds).await,
     }))?;
     let outcome = match ended {
         Ended::Done(outcome) => outcome,

@@ -2,7 +2,7 @@
 //!
 //! It sees what the API servers say and nothing else: it has a kubeconfig of its own that may only read, and no crate of
 //! the hub or the agent. A line is `<unix ns> <cluster> <resourceVersion> <value>`; the time is the event's arrival.
-//! An object that was deleted has the value `deleted:NAMESPACE/NAME`, one without the watched field `-`.
+//! Of all objects of a kind each has to say something of its own, as a stamp names none. An object that was deleted has the value `deleted:NAMESPACE/NAME`, one without the watched field `-`.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
@@ -32,7 +32,8 @@ struct Arguments {
     /// A cluster to watch.
     #[arg(long = "cluster", value_name = "NAME=KUBECONFIG", required = true)]
     clusters: Vec<Place>,
-    /// An object to watch in each: kind `configmap` (KEY of its data), `deployment` or `service` (KEY of its annotations).
+    /// An object to watch in each: kind `configmap` (KEY of its data), `deployment` or `service` (KEY of its annotations); or
+    /// all of the kind, as `KIND:*:KEY`.
     #[arg(long = "object", value_name = "KIND:NAMESPACE/NAME:KEY", required = true)]
     objects: Vec<Watched>,
     /// The file that stamps are added to.
@@ -58,8 +59,8 @@ impl FromStr for Place {
 #[derive(Debug, Clone)]
 struct Watched {
     resource: ApiResource,
-    namespace: String,
-    name: String,
+    /// Namespace and name; `None`: all of the kind.
+    place: Option<(String, String)>,
     /// The fields that lead to the value.
     path: Vec<String>,
 }
@@ -70,7 +71,10 @@ impl FromStr for Watched {
     fn from_str(text: &str) -> Result<Self> {
         let parts: Vec<&str> = text.splitn(3, ':').collect();
         let [kind, place, key] = parts[..] else { bail!("expected KIND:NAMESPACE/NAME:KEY") };
-        let (namespace, name) = place.split_once('/').context("expected NAMESPACE/NAME")?;
+        let place = match place {
+            "*" => None,
+            place => Some(place.split_once('/').context("expected NAMESPACE/NAME")?),
+        };
         let (resource, fields): (_, &[&str]) = match kind {
             "configmap" => (ApiResource::erase::<ConfigMap>(&()), &["data"]),
             "deployment" => (ApiResource::erase::<Deployment>(&()), &["metadata", "annotations"]),
@@ -78,11 +82,27 @@ impl FromStr for Watched {
             _ => bail!("`{kind}` is not watched; there are configmap, deployment and service"),
         };
         let path = fields.iter().copied().chain([key]).map(str::to_owned).collect();
-        Ok(Self { resource, namespace: namespace.to_owned(), name: name.to_owned(), path })
+        let place = place.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
+        Ok(Self { resource, place, path })
     }
 }
 
 impl Watched {
+    fn api(&self, client: Client) -> Api<DynamicObject> {
+        match &self.place {
+            Some((namespace, _)) => Api::namespaced_with(client, namespace, &self.resource),
+            None => Api::all_with(client, &self.resource),
+        }
+    }
+
+    fn params(&self) -> WatchParams {
+        let all = WatchParams::default().timeout(WATCH_SECONDS);
+        match &self.place {
+            Some((_, name)) => all.fields(&format!("metadata.name={name}")),
+            None => all,
+        }
+    }
+
     fn value(&self, object: &DynamicObject) -> Result<String> {
         let whole = serde_json::to_value(object)?;
         let found = self.path.iter().try_fold(&whole, |value, field| value.get(field));
@@ -137,8 +157,7 @@ async fn client(kubeconfig: &Path) -> Result<Client> {
 
 /// Ends only when a stamp cannot be written.
 async fn watch(client: Client, object: &Watched, cluster: &str, stamps: &Stamps) -> Result<()> {
-    let api: Api<DynamicObject> = Api::namespaced_with(client, &object.namespace, &object.resource);
-    let asked = WatchParams::default().fields(&format!("metadata.name={}", object.name)).timeout(WATCH_SECONDS);
+    let (api, asked) = (object.api(client), object.params());
     let mut version = "0".to_owned();
     loop {
         let Ok(events) = api.watch(&asked, &version).await else {
@@ -160,10 +179,14 @@ async fn watch(client: Client, object: &Watched, cluster: &str, stamps: &Stamps)
                 }
             };
             let seen = changed.metadata.resource_version.clone().unwrap_or_default();
-            let gone = || format!("deleted:{}/{}", object.namespace, object.name);
-            let value = if is_gone { gone() } else { object.value(&changed)? };
+            let value = if is_gone { gone(&changed) } else { object.value(&changed)? };
             stamps.add(arrived, cluster, &seen, &value)?;
             version = seen;
         }
     }
+}
+
+fn gone(object: &DynamicObject) -> String {
+    let part = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("deleted:{}/{}", part(&object.metadata.namespace), part(&object.metadata.name))
 }
