@@ -104,14 +104,11 @@ impl Rest {
         let wire =
             self.wire_bytes_per(HEARTBEAT_SECONDS).map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string());
         let millicores = |ms| format!("{:.2} m", self.millicores(ms));
+        let floor = format!("{:.1} MB, {}", self.held.watcher_mb(), millicores(self.cpu.watcher));
         [
             ("… agent's memory (PSS)", format!("{:.1} MB", self.held.agent_mb()), memory_budget),
             ("… agent's CPU, in thousandths of a core", millicores(self.cpu.agent), "≤ 1 m"),
-            (
-                "… floor: memory, CPU of a client that only watches",
-                { format!("{:.1} MB, {}", self.held.watcher_mb(), millicores(self.cpu.watcher)) },
-                "",
-            ),
+            ("… floor: memory, CPU of a client that only watches", floor, ""),
             ("… agent's requests, watches renewed aside", self.asked.total().to_string(), "0"),
             ("… watches renewed", self.asked.watches().to_string(), ""),
             ("… bytes between agent and hub in 15 s", wire, ""),

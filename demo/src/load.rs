@@ -207,20 +207,18 @@ impl Load {
     }
 
     /// JSON is YAML.
-    fn files(&self, round: usize) -> Vec<(String, String)> {
+    fn files(&self, round: usize) -> Result<Vec<(String, String)>> {
         let mut files: Vec<_> =
             (0..self.size.targets).map(|n| (format!("{}/all.yaml", namespace("shop", n)), String::new())).collect();
         for item in &self.items {
-            if let Some((_, text)) = files.get_mut(item.target) {
-                *text += &format!("---\n{}\n", item.object(round));
-            }
+            writeln!(files[item.target].1, "---\n{}", item.object(round))?;
         }
-        files
+        Ok(files)
     }
 
     /// One commit, by which every object says what it does in this round.
     pub(crate) async fn sync(&mut self, round: usize) -> Result<Synced> {
-        let files = self.files(round);
+        let files = self.files(round)?;
         let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
         let values = self.items.iter().map(|item| item.value(round)).collect();
         self.show.step("one commit, by way of the hub", self.size.objects);
