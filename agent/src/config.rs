@@ -55,6 +55,10 @@ pub struct Config {
     #[arg(long, env = "BELLWETHER_POLL_SECONDS", value_name = "N", default_value_t = 300, hide = true)]
     pub(crate) poll_seconds: u64,
 
+    /// Whether the hub may ask what would become of a bundle: `false` refuses it, whoever asks
+    #[arg(long, env = "BELLWETHER_DRY_RUN", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) dry_run: bool,
+
     /// How log lines look
     #[arg(long, env = "BELLWETHER_LOG", value_enum, default_value_t = LogFormat::Json)]
     pub(crate) log: LogFormat,

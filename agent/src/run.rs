@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_core::dry_run::DryRuns;
 use bellwether_core::journal::Journal;
 use bellwether_core::session::Profile;
 use bellwether_core::session::agent::AgentSession;
@@ -25,7 +26,7 @@ use crate::executor::kubernetes::client::{Cluster, ClusterError, ConnectError};
 use crate::executor::kubernetes::{self, ReconcileError};
 use crate::identity::{self, Identity, IdentityError, Join, Start};
 use crate::journal::{self, Fence, INVENTORY_UPDATES_MAX, JournalError, Seal, Store};
-use crate::link::{self, CHANGES_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
+use crate::link::{self, CHANGES_MAX, DRY_RUNS_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
 use crate::profile;
 use crate::renewal::{self, Renewal};
 
@@ -214,6 +215,7 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let (written_sender, written) = mpsc::channel(CHANGES_MAX);
     let (updates_sender, updates) = mpsc::channel(INVENTORY_UPDATES_MAX);
     let (to_hub_sender, to_hub) = mpsc::channel(OUTBOUND_REPORTS_MAX);
+    let (dry_runs_sender, dry_runs) = mpsc::channel(DRY_RUNS_MAX);
     let (inventory, lacking) = (ready.journal.inventory(), ready.journal.lacking());
     let version = env!("CARGO_PKG_VERSION").to_owned();
     let facts = ready.facts.clone();
@@ -221,6 +223,7 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let (wanted_sender, wanted) = watch::channel(BTreeSet::new());
     let (definitions_sender, definitions) = mpsc::channel(1);
     let session = AgentSession::new(ready.boot, version, ready.facts, compression::decompress, clock.now())
+        .with_dry_runs(if config.dry_run { DryRuns::Taken } else { DryRuns::Off })
         .resume(inventory.iter().map(|journalled| &journalled.assignment))
         .resume_lacking(lacking)
         .resume_forgotten(ready.journal.forgotten().clone());
@@ -241,6 +244,7 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         profile: profiles,
         wanted: wanted_sender,
         definitions,
+        dry_runs: dry_runs_sender,
         presence: watch::Sender::new(false),
     };
     let mut parts: JoinSet<Result<(), Cause>> = JoinSet::new();
@@ -270,7 +274,7 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let fence = Fence::new(ready.store.clone(), &ready.journal);
     let writer = journal::serve((ready.store, fence.clone()), ready.journal, to_writer, stop.clone());
     parts.spawn(async { Ok(writer.await?) });
-    let to_executor = Ports { written, updates: updates_sender, to_hub: to_hub_sender };
+    let to_executor = Ports { written, dry_runs, updates: updates_sender, to_hub: to_hub_sender };
     let home = config.namespace.as_str().into();
     let executor = kubernetes::serve((ready.cluster, fence), home, clock, inventory, to_executor, stop.clone());
     parts.spawn(async { Ok(executor.await?) });

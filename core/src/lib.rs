@@ -36,6 +36,7 @@ mod chain;
 pub mod commit_status;
 pub mod domain;
 pub mod drift;
+pub mod dry_run;
 pub mod health;
 pub mod hooks;
 pub mod journal;

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
+use bellwether_core::dry_run::DryRuns;
 use bellwether_core::session::{AgentMessage, Hello, HubMessage, PROTOCOL, root};
 use bellwether_proto::v1::agents_client::AgentsClient;
 use bellwether_proto::{hub_message, v1};
@@ -69,6 +70,7 @@ impl FakeAgent {
             facts: BTreeMap::new(),
             apis: None,
             definitions: None,
+            dry_runs: DryRuns::Unknown,
         };
         to_hub.send(AgentMessage::Hello(hello).into()).await?;
         let mut client = AgentsClient::new(connect(&self.hub, Arc::clone(&self.tls)).await?);

@@ -8,6 +8,7 @@ mod clocks;
 mod commit_statuses;
 mod documents;
 mod dropped_reports;
+mod dry_runs;
 mod endings;
 mod engines;
 mod facts;

@@ -9,16 +9,18 @@ use bellwether_core::drift::{
     Change, ChangedValue, ChangedValues, Drift, FIELDS_MAX, MANAGER_BYTES_MAX, Response, TEXT_BYTES_MAX,
     VALUE_BYTES_MAX, VALUES_BYTES_MAX, VALUES_MAX,
 };
+use bellwether_core::dry_run::{self, DryRun, DryRuns};
 use bellwether_core::quoting::without_values;
 use bellwether_core::report::{
     Counts, LINES_MAX, MESSAGE_BYTES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message, bounded_text,
 };
 use bellwether_core::session::{
-    Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, HeartbeatPolicy, Hello, HubMessage, Listed, Packed,
-    Piece, Profile, ProfileWanted, Prune, Replace, SyncOptions, Want, Welcome,
+    Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, DryRan, HeartbeatPolicy, Hello, HubMessage, Listed,
+    Packed, Piece, Profile, ProfileWanted, Prune, Replace, SyncOptions, Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 use jiff::{SignedDuration, Timestamp};
+use prost::Message as _;
 use uuid::Uuid;
 
 use crate::{compression, v1};
@@ -62,6 +64,7 @@ pub fn agent_message(message: v1::FromAgent) -> Result<AgentMessage, WireError> 
             objects.collect::<Result<_, _>>().map(AgentMessage::Need)
         }
         v1::from_agent::Message::Definition(message) => packed(message).map(AgentMessage::Definition),
+        v1::from_agent::Message::DryRan(message) => dry_ran(message).map(AgentMessage::DryRan),
         v1::from_agent::Message::Heartbeat(v1::Heartbeat {}) => Ok(AgentMessage::Heartbeat),
     }
 }
@@ -88,6 +91,7 @@ pub fn hub_message(message: v1::FromHub) -> Result<HubMessage, WireError> {
             let definitions = message.definitions.iter().map(|bytes| digest(bytes, "wanted.definitions"));
             definitions.collect::<Result<_, _>>().map(HubMessage::Wanted)
         }
+        v1::from_hub::Message::DryRun(message) => dry_run(message).map(HubMessage::DryRun),
         v1::from_hub::Message::Ack(message) => Ok(HubMessage::Ack(ReportSequence::new(message.sequence))),
     }
 }
@@ -110,7 +114,47 @@ fn hello(message: v1::Hello) -> Result<Hello, WireError> {
         definitions: (!message.definitions.is_empty())
             .then(|| digest(&message.definitions, "definitions"))
             .transpose()?,
+        dry_runs: match v1::DryRuns::try_from(message.dry_runs) {
+            Ok(v1::DryRuns::Taken) => DryRuns::Taken,
+            Ok(v1::DryRuns::Off) => DryRuns::Off,
+            // What a later version may say besides, nobody here knows.
+            Ok(v1::DryRuns::Unspecified) | Err(_) => DryRuns::Unknown,
+        },
     })
+}
+
+/// What [`dry_run_to_bytes`](crate::dry_run_to_bytes) wrote.
+pub fn dry_run_from_bytes(bytes: &[u8]) -> Result<DryRun, WireError> {
+    let message = v1::DryRun::decode(bytes).map_err(|_| WireError::Malformed { field: "dry_run" })?;
+    dry_run(message)
+}
+
+fn dry_run(message: v1::DryRun) -> Result<DryRun, WireError> {
+    let bytes: usize = message.objects.iter().map(Vec::len).sum();
+    if message.objects.len() > dry_run::OBJECTS_MAX || bytes > dry_run::ASKED_BYTES_MAX {
+        return Err(WireError::Malformed { field: "dry_run.objects" });
+    }
+    let namespace = match message.namespace.as_str() {
+        "" => None,
+        name => Some(name.parse().map_err(|_| WireError::Malformed { field: "dry_run.namespace" })?),
+    };
+    let (adopt, replace) = (adopt(message.adopt)?, replace(message.replace)?);
+    Ok(DryRun {
+        id: id(&message.id, "dry_run.id")?,
+        target: TargetId::new(id(&message.target, "dry_run.target")?),
+        manifest: Manifest::decode(&message.manifest, digest(&message.digest, "dry_run.digest")?)?,
+        objects: message.objects,
+        namespace,
+        options: SyncOptions { adopt, replace, create_namespace: message.create_namespace, ..SyncOptions::default() },
+        deadline: SignedDuration::from_millis(message.deadline_ms.into()),
+    })
+}
+
+fn dry_ran(message: v1::DryRan) -> Result<DryRan, WireError> {
+    if message.answer.len() > dry_run::ANSWER_PACKED_BYTES_MAX {
+        return Err(WireError::Malformed { field: "dry_ran.answer" });
+    }
+    Ok(DryRan { id: id(&message.id, "dry_ran.id")?, answer: message.answer })
 }
 
 fn is_short(text: &str) -> bool {
@@ -213,17 +257,7 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         Ok(v1::DriftMode::Ignore) => DriftMode::Ignore,
         _ => return Err(WireError::Unspecified { field: "drift" }),
     };
-    let adopt = match v1::Adopt::try_from(message.adopt) {
-        Ok(v1::Adopt::Unspecified) => Adopt::Never,
-        Ok(v1::Adopt::IfUnowned) => Adopt::IfUnowned,
-        Ok(v1::Adopt::Always) => Adopt::Always,
-        Err(_) => return Err(WireError::Unspecified { field: "adopt" }),
-    };
-    let replace = match v1::Replace::try_from(message.replace) {
-        Ok(v1::Replace::Unspecified) => Replace::Never,
-        Ok(v1::Replace::Immutable) => Replace::Immutable,
-        Err(_) => return Err(WireError::Unspecified { field: "replace" }),
-    };
+    let (adopt, replace) = (adopt(message.adopt)?, replace(message.replace)?);
     let namespace = match message.namespace.as_str() {
         "" => None,
         name => Some(name.parse().map_err(|_| WireError::Malformed { field: "assignment.namespace" })?),
@@ -245,6 +279,23 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         retried: Generation::new(message.retried),
         trace,
     })
+}
+
+fn adopt(number: i32) -> Result<Adopt, WireError> {
+    match v1::Adopt::try_from(number) {
+        Ok(v1::Adopt::Unspecified) => Ok(Adopt::Never),
+        Ok(v1::Adopt::IfUnowned) => Ok(Adopt::IfUnowned),
+        Ok(v1::Adopt::Always) => Ok(Adopt::Always),
+        Err(_) => Err(WireError::Unspecified { field: "adopt" }),
+    }
+}
+
+fn replace(number: i32) -> Result<Replace, WireError> {
+    match v1::Replace::try_from(number) {
+        Ok(v1::Replace::Unspecified) => Ok(Replace::Never),
+        Ok(v1::Replace::Immutable) => Ok(Replace::Immutable),
+        Err(_) => Err(WireError::Unspecified { field: "replace" }),
+    }
 }
 
 fn object_key(message: v1::ObjectKey) -> Result<ObjectKey, WireError> {

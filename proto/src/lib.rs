@@ -8,8 +8,8 @@ mod from_wire;
 mod to_wire;
 mod weight;
 
-pub use from_wire::{WireError, agent_message, hub_message};
-pub use to_wire::to_wire_certificate;
+pub use from_wire::{WireError, agent_message, dry_run_from_bytes, hub_message};
+pub use to_wire::{dry_run_to_bytes, to_wire_certificate};
 
 /// Generated from `agent/v1/agent.proto`.
 #[allow(clippy::pedantic, unreachable_pub)]

@@ -3,12 +3,14 @@
 use bellwether_core::ObjectKey;
 use bellwether_core::ReportSequence;
 use bellwether_core::drift::{Change, ChangedValue, Drift, Response};
+use bellwether_core::dry_run::{DryRun, DryRuns};
 use bellwether_core::report::{ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, Hello, HubMessage, Listed, Packed, Piece, Profile,
-    ProfileWanted, Prune, Replace, Want, Welcome,
+    Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, DryRan, Hello, HubMessage, Listed, Packed, Piece,
+    Profile, ProfileWanted, Prune, Replace, Want, Welcome,
 };
 use jiff::SignedDuration;
+use prost::Message as _;
 
 use crate::{compression, v1};
 
@@ -36,6 +38,9 @@ impl From<AgentMessage> for v1::FromAgent {
                 let objects = objects.iter().map(|object| object.as_bytes().to_vec()).collect();
                 v1::from_agent::Message::Need(v1::Need { objects })
             }
+            AgentMessage::DryRan(DryRan { id, answer }) => {
+                v1::from_agent::Message::DryRan(v1::DryRan { id: id.as_bytes().to_vec(), answer })
+            }
             AgentMessage::Heartbeat => v1::from_agent::Message::Heartbeat(v1::Heartbeat {}),
         };
         Self { message: Some(message) }
@@ -56,6 +61,7 @@ impl From<HubMessage> for v1::FromHub {
                 let definitions = definitions.iter().map(|digest| digest.as_bytes().to_vec()).collect();
                 v1::from_hub::Message::Wanted(v1::Wanted { definitions })
             }
+            HubMessage::DryRun(asked) => v1::from_hub::Message::DryRun(asked.into()),
             HubMessage::Ack(sequence) => v1::from_hub::Message::Ack(v1::Ack { sequence: sequence.get() }),
         };
         Self { message: Some(message) }
@@ -75,8 +81,36 @@ impl From<Hello> for v1::Hello {
             facts: hello.facts.into_iter().collect(),
             apis: hello.apis.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
             definitions: hello.definitions.map(|digest| digest.as_bytes().to_vec()).unwrap_or_default(),
+            dry_runs: match hello.dry_runs {
+                DryRuns::Unknown => v1::DryRuns::Unspecified,
+                DryRuns::Taken => v1::DryRuns::Taken,
+                DryRuns::Off => v1::DryRuns::Off,
+            }
+            .into(),
         }
     }
+}
+
+impl From<DryRun> for v1::DryRun {
+    fn from(asked: DryRun) -> Self {
+        Self {
+            id: asked.id.as_bytes().to_vec(),
+            target: asked.target.as_uuid().as_bytes().to_vec(),
+            digest: asked.manifest.digest().as_bytes().to_vec(),
+            manifest: asked.manifest.encode(),
+            objects: asked.objects,
+            namespace: asked.namespace.map(|namespace| namespace.to_string()).unwrap_or_default(),
+            create_namespace: asked.options.create_namespace,
+            adopt: adopt_to_wire(asked.options.adopt).into(),
+            replace: replace_to_wire(asked.options.replace).into(),
+            deadline_ms: u32::try_from(asked.deadline.as_millis()).unwrap_or_default(),
+        }
+    }
+}
+
+/// A dry run as bytes, for whoever keeps it until its agent is asked; [`dry_run_from_bytes`](crate::dry_run_from_bytes) reads it.
+pub fn dry_run_to_bytes(asked: DryRun) -> Vec<u8> {
+    v1::DryRun::from(asked).encode_to_vec()
 }
 
 impl From<Welcome> for v1::Welcome {
@@ -130,15 +164,8 @@ impl From<Assignment> for v1::Assignment {
             DriftMode::Warn => v1::DriftMode::Warn,
             DriftMode::Ignore => v1::DriftMode::Ignore,
         };
-        let adopt = match assignment.options.adopt {
-            Adopt::Never => v1::Adopt::Unspecified,
-            Adopt::IfUnowned => v1::Adopt::IfUnowned,
-            Adopt::Always => v1::Adopt::Always,
-        };
-        let replace = match assignment.options.replace {
-            Replace::Never => v1::Replace::Unspecified,
-            Replace::Immutable => v1::Replace::Immutable,
-        };
+        let adopt = adopt_to_wire(assignment.options.adopt);
+        let replace = replace_to_wire(assignment.options.replace);
         Self {
             target: assignment.target.as_uuid().as_bytes().to_vec(),
             name: assignment.name.to_string(),
@@ -167,6 +194,21 @@ impl From<Listed> for v1::Listed {
             action: action_to_wire(listed.action).into(),
             digest: listed.digest.as_bytes().to_vec(),
         }
+    }
+}
+
+fn adopt_to_wire(adopt: Adopt) -> v1::Adopt {
+    match adopt {
+        Adopt::Never => v1::Adopt::Unspecified,
+        Adopt::IfUnowned => v1::Adopt::IfUnowned,
+        Adopt::Always => v1::Adopt::Always,
+    }
+}
+
+fn replace_to_wire(replace: Replace) -> v1::Replace {
+    match replace {
+        Replace::Never => v1::Replace::Unspecified,
+        Replace::Immutable => v1::Replace::Immutable,
     }
 }
 

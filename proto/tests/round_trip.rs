@@ -6,14 +6,15 @@ use bellwether_core::apis::Apis;
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::definitions::Definitions;
 use bellwether_core::drift::{Change, ChangedValue, ChangedValues, Drift, Response, VALUES_BYTES_MAX, VALUES_MAX};
+use bellwether_core::dry_run::{ASKED_BYTES_MAX, DryRun, DryRuns};
 use bellwether_core::report::{Counts, ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
-    Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, PROTOCOL, Packed, Piece, Profile,
-    ProfileWanted, SyncOptions, Want, Welcome,
+    Action, Adopt, AgentMessage, Assignment, Desired, DryRan, HeartbeatPolicy, Hello, HubMessage, PROTOCOL, Packed,
+    Piece, Profile, ProfileWanted, SyncOptions, Want, Welcome,
 };
 use bellwether_core::{Digest, Generation, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
-use bellwether_proto::{agent_message, hub_message, v1};
-use jiff::Timestamp;
+use bellwether_proto::{agent_message, dry_run_from_bytes, dry_run_to_bytes, hub_message, v1};
+use jiff::{SignedDuration, Timestamp};
 use prost::Message as _;
 use uuid::Uuid;
 
@@ -36,6 +37,7 @@ fn from_agent() -> Vec<AgentMessage> {
         facts: BTreeMap::from([("kubernetes.version".to_owned(), "v1.37.2".to_owned())]),
         apis: Some(Digest::of(b"apis")),
         definitions: Some(Digest::of(b"definitions")),
+        dry_runs: DryRuns::Off,
     };
     let line = ObjectLine {
         key: key(),
@@ -90,6 +92,7 @@ fn from_agent() -> Vec<AgentMessage> {
         AgentMessage::Definition(Packed { digest: Digest::of(b"widget"), bytes: b"packed".to_vec() }),
         AgentMessage::Inventory(vec![assignment().listed()]),
         AgentMessage::Need(vec![Digest::of(b"object")]),
+        AgentMessage::DryRan(DryRan { id: Uuid::from_u128(8), answer: b"answer".to_vec() }),
     ]
 }
 
@@ -109,6 +112,28 @@ fn assignment() -> Assignment {
     }
 }
 
+fn dry_run() -> DryRun {
+    let Assignment { target, manifest, .. } = assignment();
+    DryRun {
+        id: Uuid::from_u128(8),
+        target,
+        manifest,
+        objects: vec![b"packed".to_vec()],
+        namespace: None,
+        options: SyncOptions { adopt: Adopt::Always, ..SyncOptions::default() },
+        deadline: SignedDuration::from_secs(30),
+    }
+}
+
+#[test]
+fn a_dry_run_that_is_kept_is_asked_as_it_was() {
+    let read = dry_run_from_bytes(&dry_run_to_bytes(dry_run())).expect("it is read");
+
+    assert_eq!(read, dry_run());
+    let large = DryRun { objects: vec![vec![0; ASKED_BYTES_MAX + 1]], ..dry_run() };
+    assert!(dry_run_from_bytes(&dry_run_to_bytes(large)).is_err(), "no agent is asked so much at once");
+}
+
 fn from_hub() -> Vec<HubMessage> {
     let unchanged = vec![TargetId::new(Uuid::from_u128(3))];
     let piece = Piece { digest: Digest::of(b"object"), bytes_total: 6, offset: 0, bytes: b"object".to_vec() };
@@ -123,6 +148,7 @@ fn from_hub() -> Vec<HubMessage> {
         HubMessage::Desired(Desired { complete: true, assignments: vec![assignment()], unchanged }),
         HubMessage::Compare(Digest::of(b"root")),
         HubMessage::Ack(ReportSequence::new(9)),
+        HubMessage::DryRun(dry_run()),
     ]
 }
 

@@ -10,6 +10,8 @@ mod v0_3;
 mod v0_4;
 #[path = "samples/v0_5/mod.rs"]
 mod v0_5;
+#[path = "samples/v0_6/mod.rs"]
+mod v0_6;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -42,6 +44,7 @@ fn versions() -> Vec<Version> {
         Version { name: "v0_3", from_agent: v0_3::from_agent(), from_hub: v0_3::from_hub() },
         Version { name: "v0_4", from_agent: v0_4::from_agent(), from_hub: v0_4::from_hub() },
         Version { name: "v0_5", from_agent: v0_5::from_agent(), from_hub: v0_5::from_hub() },
+        Version { name: "v0_6", from_agent: v0_6::from_agent(), from_hub: v0_6::from_hub() },
     ]
 }
 

@@ -8,6 +8,7 @@
 //! - through [`Ports`], every newer assignment in the same form. It is written down when it comes, so it may be acted on.
 //!   Newer replaces older, and an absence says nothing: a target goes only by a tombstone, [`Action::Delete`] or
 //!   [`Action::Orphan`]. When that was carried out and nobody asks about it again, it has ended and may be forgotten;
+//! - dry runs: what would become of a bundle that nobody assigned. Nothing of it is written down, nor acted on;
 //! - the stop, after which it begins nothing.
 //!
 //! It gives, through [`Ports`] too,
@@ -31,8 +32,10 @@ mod outbox;
 
 use bellwether_core::TargetId;
 use bellwether_core::drift::Drift;
+use bellwether_core::dry_run::DryRun;
 use bellwether_core::journal::{InventoryUpdate, Journalled};
 use bellwether_core::report::Report;
+use bellwether_core::session::DryRan;
 use tokio::sync::mpsc;
 
 use outbox::Outbox;
@@ -40,6 +43,7 @@ use outbox::Outbox;
 /// The ways between an executor and the rest of the agent.
 pub(crate) struct Ports {
     pub(crate) written: mpsc::Receiver<Written>,
+    pub(crate) dry_runs: mpsc::Receiver<DryRun>,
     pub(crate) updates: mpsc::Sender<InventoryUpdate>,
     pub(crate) to_hub: mpsc::Sender<Outbound>,
 }
@@ -59,4 +63,5 @@ pub(crate) enum Written {
 pub(crate) enum Outbound {
     Report(Report),
     Drift(Drift),
+    DryRan(DryRan),
 }

@@ -13,8 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::Digest;
+use bellwether_core::dry_run::{AT_ONCE_MAX, DryRun, DryRunAnswer, Unanswered};
 use bellwether_core::session::agent::{AgentSession, Change};
-use bellwether_core::session::{Packed, Profile};
+use bellwether_core::session::{DryRan, Packed, Profile};
+use bellwether_proto::compression::compress;
 use bellwether_proto::v1::agents_client::AgentsClient;
 use bellwether_proto::{AGENT_BYTES_MAX, HUB_BYTES_MAX, hub_message, v1};
 use jiff::{SignedDuration, Timestamp};
@@ -23,6 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
+use uuid::Uuid;
 
 use crate::backoff::{Backoff, Jitter, chance};
 use crate::clock::Clock;
@@ -55,6 +58,7 @@ pub(crate) struct Link {
     /// Definitions that the hub does not have, and where they come from.
     pub(crate) wanted: watch::Sender<BTreeSet<Digest>>,
     pub(crate) definitions: mpsc::Receiver<Packed>,
+    pub(crate) dry_runs: mpsc::Sender<DryRun>,
     /// Whether there is a stream, for whoever wants to see it.
     pub(crate) presence: watch::Sender<bool>,
 }
@@ -62,6 +66,9 @@ pub(crate) struct Link {
 /// The reconciler takes an assignment in microseconds, and there a newer one replaces an older one. This bound is only
 /// so that a hub that sends faster is slowed down instead of queued.
 pub(crate) const CHANGES_MAX: usize = 16;
+
+/// As many as go on at a time: whoever asks for more is told so.
+pub(crate) const DRY_RUNS_MAX: usize = AT_ONCE_MAX;
 
 /// What waits longer waits in the reconciler, where a newer report replaces an older one.
 pub(crate) const OUTBOUND_REPORTS_MAX: usize = 16;
@@ -138,7 +145,7 @@ impl Link {
         outbound: mpsc::Sender<v1::FromAgent>,
         mut certificates: watch::Receiver<Arc<Live>>,
     ) -> Result<(), LinkError> {
-        let Self { session, clock, changes, to_hub, profile, wanted, definitions, presence, .. } = self;
+        let Self { session, clock, changes, to_hub, profile, wanted, definitions, dry_runs, presence, .. } = self;
         presence.send_replace(true);
         tracing::info!(hub = %self.hub, certificate_until = %self.identity.live().not_after(), "connected");
         let mut handing: Option<Change> = None;
@@ -170,6 +177,11 @@ impl Link {
                     if let Some(definitions) = session.take_wanted() {
                         wanted.send_replace(definitions);
                     }
+                    while let Some(asked) = session.take_dry_run() {
+                        if let Err(refused) = dry_runs.try_send(asked) {
+                            session.tell_dry_run(busy(refused.into_inner().id));
+                        }
+                    }
                 }
                 Event::Writable(slot) => {
                     if let Some(message) = session.take_outbound(clock.now()) {
@@ -183,6 +195,7 @@ impl Link {
                 }
                 Event::Outbound(Outbound::Report(report)) => session.report(report),
                 Event::Outbound(Outbound::Drift(drift)) => session.tell_drift(drift),
+                Event::Outbound(Outbound::DryRan(ran)) => session.tell_dry_run(ran),
                 Event::Renewed => return Ok(()),
                 Event::Seen => session.see(profile.borrow_and_update().clone()),
                 Event::Defined(definition) => session.tell_definition(definition),
@@ -195,6 +208,10 @@ impl Link {
 fn handle_received(session: &mut AgentSession, message: Option<v1::FromHub>, now: Timestamp) -> Result<(), LinkError> {
     let message = hub_message(message.ok_or(LinkError::Ended)?)?;
     session.handle(message, now).map_err(LinkError::Violation)
+}
+
+fn busy(id: Uuid) -> DryRan {
+    DryRan { id, answer: compress(&DryRunAnswer::Unanswered(Unanswered::Busy).encode()) }
 }
 
 fn client(channel: Channel) -> AgentsClient<Channel> {

@@ -143,6 +143,8 @@ async fn live(name: Name, registry: Arc<Registry>) -> Result<Infallible, Cause> 
         // It has none.
         wanted: watch::Sender::new(BTreeSet::new()),
         definitions: mpsc::channel(1).1,
+        // It has said of none that it takes it.
+        dry_runs: mpsc::channel(1).0,
         presence,
     };
     // It ends with its task, in the middle of whatever it does: nothing is kept.

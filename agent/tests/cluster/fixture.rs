@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bellwether_agent::{Config, RunError, run};
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::drift::Drift;
+use bellwether_core::dry_run::{DryRun, DryRunAnswer};
 use bellwether_core::journal::{Journal, Part};
 use bellwether_core::object::{TARGET_LABEL, canonical_json};
 use bellwether_core::report::Report;
@@ -50,6 +51,8 @@ pub(crate) struct Fixture {
     pub(crate) retried: i64,
     /// How often the agent polls what its cluster serves.
     pub(crate) poll_seconds: &'static str,
+    /// Whether it says what would become of a bundle.
+    pub(crate) dry_run: bool,
 }
 
 impl Fixture {
@@ -79,6 +82,7 @@ impl Fixture {
             options: SyncOptions::default(),
             retried: 0,
             poll_seconds: "300",
+            dry_run: true,
         };
         fixture.create(&namespace_object(&fixture.home), "fixture").await;
         Some(fixture)
@@ -155,6 +159,7 @@ impl Fixture {
             ("--kubeconfig", &kubeconfig),
             ("--token-file", &file),
             ("--poll-seconds", self.poll_seconds),
+            ("--dry-run", if self.dry_run { "true" } else { "false" }),
         ];
         flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect()
     }
@@ -208,6 +213,32 @@ impl Fixture {
             trace: None,
         };
         self.hub.assign(assignment, &bodies);
+    }
+
+    /// What the agent says that would become of these objects.
+    pub(crate) async fn dry_run(&self, objects: &[Value]) -> DryRunAnswer {
+        let bodies: Vec<_> = objects.iter().map(canonical_json).collect();
+        let key = |object| ObjectKey::of(object).expect("has a key");
+        let entries =
+            objects.iter().zip(&bodies).map(|(object, body)| Entry { key: key(object), digest: Digest::of(body) });
+        let id = Uuid::now_v7();
+        self.hub.ask_dry_run(DryRun {
+            id,
+            target: self.target,
+            manifest: Manifest::new(entries.collect()).expect("is a manifest"),
+            objects: bodies.iter().map(|body| compression::compress(body)).collect(),
+            namespace: Some(self.namespace.parse().expect("is a name")),
+            options: self.options,
+            deadline: jiff::SignedDuration::from_secs(30),
+        });
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(answer) = self.hub.dry_ran(id) {
+                return answer;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "not within {PATIENCE:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The newest report, once it is like this.

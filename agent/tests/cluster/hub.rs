@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bellwether_core::Digest;
 use bellwether_core::definitions::{DEFINITION_BYTES_MAX, Definition, Definitions};
 use bellwether_core::drift::Drift;
+use bellwether_core::dry_run::{ANSWER_BYTES_MAX, DryRun, DryRunAnswer};
 use bellwether_core::report::Report;
 use bellwether_core::session::hub::{Effect, HubSession};
-use bellwether_core::session::{Assignment, HeartbeatPolicy, Profile, ProfileWanted, Want, root};
+use bellwether_core::session::{Assignment, DryRan, HeartbeatPolicy, Profile, ProfileWanted, Want, root};
 use bellwether_core::{SessionNumber, TargetId};
 use bellwether_proto::v1::agents_server::{Agents, AgentsServer};
 use bellwether_proto::{agent_message, compression, v1};
@@ -77,6 +78,9 @@ struct Rows {
     shut_out: BTreeSet<Uuid>,
     /// Objects that were sent, over all sessions.
     loaded: usize,
+    /// What agents are to be asked, and what they answered.
+    dry_asked: Vec<DryRun>,
+    dry_ran: BTreeMap<Uuid, DryRunAnswer>,
 }
 
 struct Authority {
@@ -157,6 +161,16 @@ impl Hub {
         rows.assignments.insert(assignment.target, assignment);
         drop(rows);
         self.state.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Asks the agent what would become of a bundle.
+    pub(crate) fn ask_dry_run(&self, asked: DryRun) {
+        self.state.rows().dry_asked.push(asked);
+        self.state.changed.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn dry_ran(&self, id: Uuid) -> Option<DryRunAnswer> {
+        self.state.rows().dry_ran.get(&id).cloned()
     }
 
     /// As a hub does once a tombstone was carried out.
@@ -353,7 +367,12 @@ async fn run_stream(
                 let message = agent_message(message).map_err(|error| Status::invalid_argument(error.to_string()))?;
                 session.handle(message, Timestamp::now()).map_err(|error| Status::aborted(error.to_string()))?;
             }
-            Ok(()) = changed.changed(), if greeted => session.handle_listing(listing(state)),
+            Ok(()) = changed.changed(), if greeted => {
+                session.handle_listing(listing(state));
+                for asked in std::mem::take(&mut state.rows().dry_asked) {
+                    session.ask_dry_run(asked, Timestamp::now());
+                }
+            }
             Ok(_) = cut.wait_for(|&below| number < below) => return Err(Status::unavailable("going away")),
         }
     }
@@ -389,6 +408,14 @@ fn carry_out(state: &State, session: &mut HubSession, effect: Effect) {
             let definition = Definition::parse(text).expect("is a definition");
             assert_eq!(definition.digest(), packed.digest);
             state.rows().definitions.insert(packed.digest, definition);
+        }
+        Effect::KeepDryRan(DryRan { id, answer }) => {
+            let answer = compression::decompress(&answer, ANSWER_BYTES_MAX).expect("it was packed");
+            let answer = serde_json::from_slice(&answer).expect("is an answer");
+            state.rows().dry_ran.insert(id, answer);
+        }
+        Effect::RefuseDryRun(id, why) => {
+            state.rows().dry_ran.insert(id, DryRunAnswer::Unanswered(why));
         }
         Effect::CaughtUp => {}
         Effect::LoadBundles(digests) => {

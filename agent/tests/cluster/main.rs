@@ -17,6 +17,7 @@ mod adoption;
 mod contest;
 mod discovery;
 mod drift;
+mod dry_run;
 mod fixture;
 mod gateway;
 mod hooks;

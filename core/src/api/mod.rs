@@ -28,8 +28,8 @@ pub use cluster::{
 };
 pub use drift::{ChangedValue, DriftAction, DriftChange, DriftDocument};
 pub use plan::{
-    AskPlan, HookTime, ObjectChange, PlanBase, PlanCounts, PlanDocument, PlanField, PlanGroup, PlanHead, PlanObject,
-    PlanWave, Unplanned,
+    AskDryRun, AskPlan, Fate, HookTime, ObjectChange, PlanBase, PlanCounts, PlanDocument, PlanDryRun, PlanDryRuns,
+    PlanField, PlanGroup, PlanHead, PlanObject, PlanTried, PlanUnanswered, PlanWave, Unplanned,
 };
 pub use problem::Problem;
 pub use repo::{

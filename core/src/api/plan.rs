@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{WrittenRef, WrittenTarget};
-pub use crate::plan::{HookTime, ObjectChange, PlanCounts, PlanField, PlanGroup, PlanObject};
+pub use crate::dry_run::Fate;
+pub use crate::plan::{HookTime, ObjectChange, PlanCounts, PlanDryRun, PlanField, PlanGroup, PlanObject, PlanTried};
 use crate::render::LeftOutHook;
 use crate::{Condition, Name};
 
@@ -17,6 +18,22 @@ pub struct AskPlan {
     /// In the place of the target's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<WrittenTarget>,
+    /// Whether clusters are asked, too; they are when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<AskDryRun>,
+    /// Of how many clusters at most; 20 when left out, and 100 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run_clusters: Option<usize>,
+}
+
+/// Who is asked what would become of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AskDryRun {
+    /// The API servers of the clusters, by their agents.
+    Server,
+    #[serde(rename = "none")]
+    Nobody,
 }
 
 /// What would change where, if the head were rolled out now.
@@ -24,7 +41,7 @@ pub struct AskPlan {
 #[serde(rename_all = "camelCase")]
 pub struct PlanDocument {
     pub target: Name,
-    /// Always `assigned`: what the clusters are assigned. What they hold may be something else, and none of them was asked.
+    /// Always `assigned`: what the clusters are assigned. What they hold may be something else: see `dryRun`.
     pub compared_with: String,
     /// The commits that what they are assigned comes from.
     pub base: Vec<PlanBase>,
@@ -42,6 +59,9 @@ pub struct PlanDocument {
     /// Further ones, which are left out.
     #[serde(default)]
     pub more_groups: usize,
+    /// Which clusters were asked what would become of it; `None`: nobody was to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<PlanDryRuns>,
     /// In which a rollout would give it to them; none, when no cluster is to run something else.
     pub waves: Vec<PlanWave>,
     /// Clusters that the given spec selects, and the target's own does not.
@@ -60,6 +80,30 @@ pub struct PlanDocument {
     /// What else has to be known to read it right.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+}
+
+/// Which clusters were asked, and which of them said nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanDryRuns {
+    /// Clusters whose API servers said something.
+    pub answered: usize,
+    /// Why none is asked about such a head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
+    /// Some object would not come to be what is wanted, in some cluster.
+    #[serde(default)]
+    pub refused: bool,
+    /// Clusters of which nothing is known, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unanswered: Vec<PlanUnanswered>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanUnanswered {
+    pub clusters: Vec<Name>,
+    pub reason: String,
 }
 
 /// A commit that clusters are assigned something of; `None`: nothing of the target yet.

@@ -70,6 +70,8 @@ actions! {
     TargetRefreshAsked = "target.refresh.asked",
     /// Somebody saw what a commit or another spec would change.
     TargetPlanned = "target.planned",
+    /// And had clusters asked what would become of it.
+    TargetDryRun = "target.dry_run",
     /// Somebody saw what its Secrets hold.
     TargetSecretsShown = "target.secrets.shown",
     TargetRollbackAsked = "target.rollback.asked",

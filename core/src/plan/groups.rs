@@ -1,9 +1,10 @@
 //! The same change in many clusters, told once.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{PlanGroup, PlanObject, counts};
+use super::{PlanDryRun, PlanGroup, PlanObject, counts};
 use crate::{Digest, Name};
 
 /// Each is a change of its own; who has more of them looks at some clusters.
@@ -25,6 +26,8 @@ pub struct ClusterChange {
     /// than are told.
     pub objects: Arc<[Arc<PlanObject>]>,
     pub unchanged: usize,
+    /// What its API server said; `None`: it was not asked, or did not answer.
+    pub dry_run: Option<PlanDryRun>,
 }
 
 /// Clusters for which the same is told, and what that is.
@@ -40,7 +43,7 @@ pub fn group(changes: Vec<ClusterChange>) -> Vec<Shared> {
     // Their places in memory are nobody else's as long as they are there: all are kept until the end.
     let mut of_objects: BTreeMap<*const PlanObject, Digest> = BTreeMap::new();
     let mut digests: BTreeMap<*const Arc<PlanObject>, Digest> = BTreeMap::new();
-    let mut groups: BTreeMap<(bool, Digest), Shared> = BTreeMap::new();
+    let mut groups: BTreeMap<(bool, Digest, Option<Digest>), Shared> = BTreeMap::new();
     let mut kept = Vec::new();
     for change in changes {
         let digest = if change.objects.is_empty() {
@@ -48,31 +51,60 @@ pub fn group(changes: Vec<ClusterChange>) -> Vec<Shared> {
         } else {
             *digests.entry(change.objects.as_ptr()).or_insert_with(|| digest_of(&change.objects, &mut of_objects))
         };
-        let found = groups.entry((change.first_install, digest)).or_insert_with(|| Shared {
+        let said = change.dry_run.as_ref().map(|said| Digest::of(&serde_json::to_vec(said).expect("a plan is JSON")));
+        let answered = usize::from(said.is_some());
+        let found = groups.entry((change.first_install, digest, said)).or_insert_with(|| Shared {
             group: PlanGroup {
                 clusters: Vec::new(),
                 first_install: change.first_install,
                 counts: counts(change.objects.iter().map(|object| &**object), change.unchanged),
                 objects: Vec::new(),
                 more_objects: 0,
+                dry_run: change.dry_run.clone().map(|said| PlanDryRun { answered: 0, ..said }),
             },
             objects: Arc::clone(&change.objects),
         });
         let told = &mut found.group.counts;
         told.unchanged = told.unchanged.filter(|count| *count == change.unchanged);
+        if let Some(said) = &mut found.group.dry_run {
+            said.answered += answered;
+        }
         found.group.clusters.push(change.cluster);
         kept.push(change.objects);
     }
-    let mut groups: Vec<_> = groups.into_values().collect();
+    let mut groups = with_unasked(groups);
     for one in &mut groups {
         one.group.clusters.sort();
     }
     groups.sort_by(|one, other| {
-        let place = |group: &PlanGroup| (!group.counts.is_any(), std::cmp::Reverse(group.clusters.len()));
+        let place = |group: &PlanGroup| (!group.counts.is_any(), Reverse(group.clusters.len()));
         let (one, other) = (&one.group, &other.group);
         place(one).cmp(&place(other)).then_with(|| one.clusters.cmp(&other.clusters))
     });
     groups
+}
+
+/// Whoever was not asked stands with those for which the same changes, and of whom most said the same.
+fn with_unasked(groups: BTreeMap<(bool, Digest, Option<Digest>), Shared>) -> Vec<Shared> {
+    let (asked, unasked): (Vec<_>, Vec<_>) = groups.into_iter().partition(|((.., said), _)| said.is_some());
+    let mut all: Vec<_> = asked;
+    for (key, shared) in unasked {
+        let is_same = |other: &(bool, Digest, Option<Digest>)| (other.0, other.1) == (key.0, key.1);
+        let same = all.iter_mut().filter(|(other, _)| is_same(other));
+        let most = |group: &PlanGroup| {
+            let answered = group.dry_run.as_ref().map(|said| said.answered);
+            (answered, Reverse(group.clusters.first().cloned()))
+        };
+        match same.max_by_key(|(_, shared)| most(&shared.group)) {
+            Some((_, found)) => {
+                let (told, other) = (&mut found.group.counts, shared.group.counts.unchanged);
+                told.unchanged = told.unchanged.filter(|count| Some(*count) == other);
+                found.group.clusters.extend(shared.group.clusters);
+            }
+            None => all.push((key, shared)),
+        }
+    }
+    all.into_iter().map(|(_, shared)| shared).collect()
 }
 
 /// Of a list; each object is written out once, however many lists name it.
@@ -100,6 +132,20 @@ pub fn cut(all: Vec<Shared>) -> (Vec<PlanGroup>, usize) {
                 None => object.more_fields += std::mem::take(&mut object.fields).len(),
             }
         }
+        if let Some(said) = &mut group.dry_run {
+            said.more_objects = said.objects.len().saturating_sub(OBJECTS_MAX);
+            said.objects.truncate(OBJECTS_MAX);
+            for object in &mut said.objects {
+                let bytes = serde_json::to_vec(&(&object.fields, &object.admitted)).map_or(0, |bytes| bytes.len());
+                match left.checked_sub(bytes) {
+                    Some(rest) => left = rest,
+                    None => {
+                        object.more_fields = true;
+                        (object.fields, object.admitted) = (Vec::new(), Vec::new());
+                    }
+                }
+            }
+        }
         groups.push(group);
     }
     (groups, more)
@@ -111,6 +157,7 @@ mod tests {
 
     use super::*;
     use crate::ObjectKey;
+    use crate::dry_run::Fate;
     use crate::plan::{ObjectChange, PlanField};
 
     fn object(name: &str, value: &str) -> PlanObject {
@@ -133,7 +180,7 @@ mod tests {
 
     fn change(cluster: &str, objects: Vec<PlanObject>, unchanged: usize) -> ClusterChange {
         let (cluster, objects) = (cluster.parse().expect("a name"), objects.into_iter().map(Arc::new).collect());
-        ClusterChange { cluster, first_install: false, objects, unchanged }
+        ClusterChange { cluster, first_install: false, objects, unchanged, dry_run: None }
     }
 
     #[test]
@@ -155,6 +202,26 @@ mod tests {
         assert_eq!(told, [(vec!["b", "d"], 1), (vec!["c"], 1), (vec!["a", "e"], 0)]);
         let unchanged: Vec<_> = groups.iter().map(|group| group.counts.unchanged).collect();
         assert_eq!(unchanged, [None, Some(2), Some(3)], "nothing is said of a number that is not theirs");
+    }
+
+    #[test]
+    fn the_same_change_is_told_apart_where_api_servers_say_something_else_and_not_where_nobody_was_asked() {
+        let said = |refused: usize| {
+            Some(PlanDryRun { answered: 1, counts: [(Fate::Refused, refused)].into(), ..PlanDryRun::default() })
+        };
+        let asked = |cluster: &str, dry_run| ClusterChange { dry_run, ..change(cluster, vec![object("x", "1")], 1) };
+        let all = [("a", said(1)), ("b", said(0)), ("c", None), ("d", said(0)), ("e", None)];
+
+        let (groups, _) = cut(group(all.map(|(cluster, said)| asked(cluster, said)).to_vec()));
+
+        let told: Vec<_> = groups
+            .iter()
+            .map(|group| {
+                let clusters: Vec<_> = group.clusters.iter().map(Name::as_str).collect();
+                (clusters.join(" "), group.dry_run.as_ref().map(|said| (said.answered, said.counts[&Fate::Refused])))
+            })
+            .collect();
+        assert_eq!(told, [("b c d e".to_owned(), Some((2, 0))), ("a".to_owned(), Some((1, 1)))]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Reads what a cluster is assigned and what a head gives it. Says no more than follows from these: what a cluster holds
 //! besides is for its agent to say. It must never tell what a Secret holds, nor a digest of that.
 
+mod dry_run;
 mod fields;
 mod groups;
 mod hidden;
@@ -12,9 +13,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+pub use dry_run::dry_run;
 pub use groups::{ClusterChange, cut, group};
 pub use hidden::{HIDDEN, Hidden, texts_held};
-pub use told::{HookTime, ObjectChange, PlanCounts, PlanField, PlanGroup, PlanObject};
+pub use told::{HookTime, ObjectChange, PlanCounts, PlanDryRun, PlanField, PlanGroup, PlanObject, PlanTried};
 
 use crate::apply::{APPLY_ANNOTATION, ONCE, Phase, phase_of};
 use crate::bundle::{Entry, Manifest};

@@ -1,8 +1,12 @@
 //! What is told of a change: as documents have it, too.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::drift::ChangedValue;
+use crate::dry_run::Fate;
 use crate::{Name, ObjectKey};
 
 /// Clusters for which the same changes.
@@ -19,6 +23,48 @@ pub struct PlanGroup {
     /// Further ones that change, which are left out.
     #[serde(default)]
     pub more_objects: usize,
+    /// What the API servers of those of them said that were asked; all of these said the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<PlanDryRun>,
+}
+
+/// What API servers would make of a head now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanDryRun {
+    /// How many clusters of the group said so.
+    pub answered: usize,
+    /// How many objects have which fate.
+    pub counts: BTreeMap<Fate, usize>,
+    /// Those that do not simply stay or come to be; those first that would not come to be what is wanted.
+    pub objects: Vec<PlanTried>,
+    /// Further ones, which are left out.
+    #[serde(default)]
+    pub more_objects: usize,
+}
+
+/// What an API server would make of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanTried {
+    #[serde(flatten)]
+    pub key: ObjectKey,
+    pub fate: Fate,
+    /// Why, or whose it is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// The head changes nothing of it: what stands there is not what was applied.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drifted: bool,
+    /// What it would change in the one that stands there, if that is the target's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<ChangedValue>,
+    /// There are others, which are not told.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more_fields: bool,
+    /// What is `wanted` and comes out as what is `found`: by admission, or because the API server writes it so.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub admitted: Vec<ChangedValue>,
 }
 
 /// How many objects of one cluster.

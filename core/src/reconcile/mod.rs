@@ -19,6 +19,7 @@
 //! | `standing` | how each object stands, and when that is said; `evidence` what an old failure says, `status` the report |
 //! | `replacement` | what is deleted and made anew, since it cannot be changed; `own_namespace` what is made for objects to be in |
 //! | `guard` | what is never done |
+//! | `dry_run` | what is asked of a bundle that is not assigned, and what of the answers may be told |
 //!
 //! What must never happen: two requests for one object at once; an apply to what is not the target's; a deletion of what no
 //! plan names, of what another target has, or before the new objects are in place.
@@ -27,6 +28,7 @@ mod bodies;
 mod choose;
 mod claims;
 mod drifted;
+mod dry_run;
 mod error;
 mod event;
 mod evidence;
@@ -59,6 +61,7 @@ mod twins;
 pub use bodies::Body;
 pub use claims::Claim;
 pub use drifted::Drifted;
+pub use dry_run::Companions;
 pub use error::{ClusterError, Contested, UNFIT_REASON};
 pub use event::{Condition, Event, Freshness, Kind, ObjectEvent, ObjectState, WatchEvent};
 pub use finding::{Answer, Finding, Found};

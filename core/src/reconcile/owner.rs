@@ -134,7 +134,7 @@ fn is_unowned(there: &Metadata) -> bool {
     !is_marked && other_tool(there).is_none() && !there.managed_fields.iter().any(is_others)
 }
 
-fn is_applied_by_us(there: &Metadata) -> bool {
+pub(super) fn is_applied_by_us(there: &Metadata) -> bool {
     let is_ours =
         |entry: &ManagedFields| entry.manager == MANAGER && entry.operation == "Apply" && entry.subresource.is_empty();
     there.managed_fields.iter().any(is_ours)

@@ -183,7 +183,7 @@ impl Targets {
         None
     }
 
-    fn claims_of(&self, step: &Step) -> Vec<Claim> {
+    pub(super) fn claims_of(&self, step: &Step) -> Vec<Claim> {
         let claim = |(key, by): &(ObjectKey, TargetId)| Claim {
             by: *by,
             key: key.clone(),
@@ -218,6 +218,10 @@ impl Targets {
     /// What the target is to run here by now; `None`: none was accepted.
     pub fn assignment(&self, id: TargetId) -> Option<&Assignment> {
         self.by_id.get(&id).map(|target| &target.assignment)
+    }
+
+    pub(super) fn inventory_of(&self, id: TargetId) -> Option<&Inventory> {
+        self.by_id.get(&id).map(|target| &target.inventory)
     }
 
     /// What is to be watched, once an object of it is in the cluster.

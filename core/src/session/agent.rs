@@ -13,12 +13,13 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{
-    Action, AgentMessage, Assignment, Desired, Forgotten, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL, Packed,
-    Piece, Profile, ProfileWanted, Violation, Want, Welcome, root,
+    Action, AgentMessage, Assignment, Desired, DryRan, Forgotten, HeartbeatPolicy, Hello, HubMessage, Listed, PROTOCOL,
+    Packed, Piece, Profile, ProfileWanted, Violation, Want, Welcome, root,
 };
 use crate::apis::Apis;
 use crate::definitions::Definitions;
 use crate::drift::Drift;
+use crate::dry_run::{AT_ONCE_MAX, DryRun, DryRuns};
 use crate::object::OBJECT_BYTES_MAX;
 use crate::report::Report;
 use crate::{Digest, ReportSequence, SessionNumber, TargetId};
@@ -66,6 +67,7 @@ pub struct AgentSession {
     boot: Uuid,
     version: String,
     profile: Profile,
+    dry_runs: DryRuns,
     decompress: Decompress,
     inventory: BTreeMap<TargetId, InventoryEntry>,
     /// Assigned, and not accepted before all of its objects are here.
@@ -96,6 +98,9 @@ struct Connection {
     is_wanted_news: bool,
     /// The next one for it.
     definition: Option<Packed>,
+    /// Dry runs that nobody has taken, and those that have no answer yet.
+    dry_runs: VecDeque<DryRun>,
+    dry_running: BTreeSet<Uuid>,
     sequence: ReportSequence,
     arriving: Option<Arriving>,
     arrived: Arrived,
@@ -170,6 +175,7 @@ impl AgentSession {
             boot,
             version,
             profile: Profile { facts, ..Profile::default() },
+            dry_runs: DryRuns::default(),
             decompress,
             inventory: BTreeMap::new(),
             lacking: BTreeMap::new(),
@@ -181,6 +187,13 @@ impl AgentSession {
             acked: None,
             connection: Connection::new(now),
         }
+    }
+
+    /// Whether this agent answers to dry runs.
+    #[must_use]
+    pub fn with_dry_runs(mut self, dry_runs: DryRuns) -> Self {
+        self.dry_runs = dry_runs;
+        self
     }
 
     /// Starts with what an earlier process accepted and wrote down, as if the hub had listed it to this one. What the hub
@@ -231,6 +244,7 @@ impl AgentSession {
             facts: self.profile.facts.clone(),
             apis: self.profile.apis.as_ref().map(Apis::digest),
             definitions: self.profile.definitions.as_ref().map(Definitions::digest),
+            dry_runs: self.dry_runs,
         };
         self.connection.outbound.push_back(AgentMessage::Hello(hello));
     }
@@ -312,6 +326,29 @@ impl AgentSession {
                 self.connection.is_wanted_news = true;
                 Ok(())
             }
+            HubMessage::DryRun(asked) => self.handle_dry_run(asked),
+        }
+    }
+
+    /// A hub knows how many may go on at a time; of one that it has given up it may not wait for the answer.
+    fn handle_dry_run(&mut self, asked: DryRun) -> Result<(), Violation> {
+        if self.dry_runs != DryRuns::Taken || self.connection.dry_running.len() >= 4 * AT_ONCE_MAX {
+            return Err(Violation::TooMuch);
+        }
+        self.connection.dry_running.insert(asked.id);
+        self.connection.dry_runs.push_back(asked);
+        Ok(())
+    }
+
+    /// The next dry run that the hub asked for: its answer is told with [`AgentSession::tell_dry_run`].
+    pub fn take_dry_run(&mut self) -> Option<DryRun> {
+        self.connection.dry_runs.pop_front()
+    }
+
+    /// One that was asked for on an earlier connection is let go.
+    pub fn tell_dry_run(&mut self, ran: DryRan) {
+        if self.connection.dry_running.remove(&ran.id) {
+            self.connection.outbound.push_back(AgentMessage::DryRan(ran));
         }
     }
 
@@ -608,6 +645,8 @@ impl Connection {
             wanted: BTreeSet::new(),
             is_wanted_news: false,
             definition: None,
+            dry_runs: VecDeque::new(),
+            dry_running: BTreeSet::new(),
             sequence: ReportSequence::default(),
             arriving: None,
             arrived: Arrived::default(),

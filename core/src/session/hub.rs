@@ -12,13 +12,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
 
 use super::{
-    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, Hello, HubMessage, Listed, Listing,
-    PROFILE_PAUSE, PROTOCOL, Packed, Piece, Profile, ProfileWanted, Violation, Want, Welcome, root,
+    Action, AgentMessage, Assignment, Desired, DryRan, FRAME_BYTES_MAX, HeartbeatPolicy, Hello, HubMessage, Listed,
+    Listing, PROFILE_PAUSE, PROTOCOL, Packed, Piece, Profile, ProfileWanted, Violation, Want, Welcome, root,
 };
 use crate::bundle::Manifest;
 use crate::drift::Drift;
+use crate::dry_run::{AT_ONCE_MAX, DryRun, DryRuns, Unanswered};
 use crate::report::Report;
 use crate::{Digest, Generation, ReportSequence, SessionNumber, TargetId};
 
@@ -49,6 +51,10 @@ pub enum Effect {
     Seen(Profile),
     /// Keep this definition, if it is what its digest says.
     Define(Packed),
+    /// Keep what came of a dry run.
+    KeepDryRan(DryRan),
+    /// The agent is not asked for this dry run.
+    RefuseDryRun(Uuid, Unanswered),
     /// Record this report, then call [`HubSession::handle_recorded`].
     Record(ReportSequence, Report),
     /// Record this drift, then call [`HubSession::handle_recorded`].
@@ -77,6 +83,7 @@ pub struct HubSession {
     number: SessionNumber,
     heartbeat: HeartbeatPolicy,
     greeted: bool,
+    is_welcomed: bool,
     knowledge: Knowledge,
     /// The agent may say what it holds.
     asked: bool,
@@ -104,6 +111,11 @@ pub struct HubSession {
     profile_at: Timestamp,
     /// Definitions that the agent was asked for and has not sent.
     wanted: BTreeSet<Digest>,
+    dry_runs: DryRuns,
+    /// Dry runs that the agent is to be asked for, each until when.
+    dry_asked: VecDeque<(Timestamp, DryRun)>,
+    /// Those that it was asked for and has not answered, each until when.
+    dry_running: BTreeMap<Uuid, Timestamp>,
     heard_at: Timestamp,
 }
 
@@ -173,6 +185,7 @@ impl HubSession {
             number,
             heartbeat,
             greeted: false,
+            is_welcomed: false,
             knowledge: Knowledge::Root(nothing()),
             asked: false,
             compare_at: first_comparison(number, now),
@@ -190,6 +203,9 @@ impl HubSession {
             profile: None,
             profile_at: now,
             wanted: BTreeSet::new(),
+            dry_runs: DryRuns::default(),
+            dry_asked: VecDeque::new(),
+            dry_running: BTreeMap::new(),
             heard_at: now,
         }
     }
@@ -201,7 +217,9 @@ impl HubSession {
 
     /// When [`HubSession::handle_tick`] has something to say, if nothing comes before.
     pub fn next_wake(&self) -> Timestamp {
+        let dry = self.dry_running.values().chain(self.dry_asked.iter().map(|(until, _)| until));
         let next = self.compare_at.min(self.heard_at + self.heartbeat.deadline);
+        let next = dry.copied().fold(next, Timestamp::min);
         if self.profile.is_some() { next.min(self.profile_at) } else { next }
     }
 
@@ -212,6 +230,7 @@ impl HubSession {
             return Err(Violation::Silent(self.heartbeat.deadline));
         }
         self.pass_profile_on(now);
+        self.forget_dry_runs(now);
         if now >= self.compare_at {
             self.compare_at = now + COMPARE_EVERY;
             // While something is on its way they differ by right.
@@ -220,6 +239,45 @@ impl HubSession {
             }
         }
         Ok(())
+    }
+
+    /// Nobody waits for these any more.
+    fn forget_dry_runs(&mut self, now: Timestamp) {
+        self.dry_running.retain(|_, until| *until > now);
+        self.dry_asked.retain(|(until, _)| *until > now);
+    }
+
+    /// Asks the agent what would become of a bundle, once it has said that it answers to that, and no more at a time than it
+    /// takes. What came of it comes as [`Effect::KeepDryRan`], and nothing after its deadline.
+    pub fn ask_dry_run(&mut self, asked: DryRun, now: Timestamp) {
+        self.forget_dry_runs(now);
+        self.dry_asked.push_back((now + asked.deadline, asked));
+        self.refuse_dry_runs();
+    }
+
+    /// Of an agent that does not answer none is asked; before its Hello that is not known.
+    fn refuse_dry_runs(&mut self) {
+        let why = match self.dry_runs {
+            _ if !self.greeted => return,
+            DryRuns::Taken => return,
+            DryRuns::Off => Unanswered::Off,
+            DryRuns::Unknown => Unanswered::Unsupported,
+        };
+        let refused = self.dry_asked.drain(..).map(|(_, asked)| Effect::RefuseDryRun(asked.id, why));
+        self.effects.extend(refused);
+    }
+
+    fn may_ask_dry_run(&self) -> bool {
+        self.is_welcomed
+            && self.dry_runs == DryRuns::Taken
+            && !self.dry_asked.is_empty()
+            && self.dry_running.len() < AT_ONCE_MAX
+    }
+
+    fn take_dry_run(&mut self) -> Option<HubMessage> {
+        let (until, asked) = if self.may_ask_dry_run() { self.dry_asked.pop_front()? } else { return None };
+        self.dry_running.insert(asked.id, until);
+        Some(HubMessage::DryRun(asked))
     }
 
     /// It costs rows and renders, so an agent that says another one each second is not followed.
@@ -259,6 +317,13 @@ impl HubSession {
                 }
                 Ok(())
             }
+            AgentMessage::DryRan(ran) => {
+                // One that came too late is nobody's any more.
+                if self.dry_running.remove(&ran.id).is_some() {
+                    self.effects.push_back(Effect::KeepDryRan(ran));
+                }
+                Ok(())
+            }
             AgentMessage::Report(sequence, report) => {
                 self.received = self.received.max(Some(sequence));
                 self.effects.push_back(Effect::Record(sequence, report));
@@ -291,6 +356,8 @@ impl HubSession {
             return Err(Violation::Protocol { theirs: hello.protocol });
         }
         self.greeted = true;
+        self.dry_runs = hello.dry_runs;
+        self.refuse_dry_runs();
         self.knowledge = Knowledge::Root(hello.root);
         self.effects.push_back(Effect::Greeted(hello));
         Ok(())
@@ -298,6 +365,7 @@ impl HubSession {
 
     /// Answers the Hello: to be called once after [`Effect::Greeted`], when the agent's past is known.
     pub fn welcome(&mut self, want: Want, profile: ProfileWanted) {
+        self.is_welcomed = true;
         let welcome = Welcome { session: self.number, want, heartbeat: self.heartbeat, profile };
         self.controls.push_back(HubMessage::Welcome(welcome));
     }
@@ -482,11 +550,14 @@ impl HubSession {
 
     /// [`HubSession::take_outbound`] has something.
     pub fn has_outbound(&self) -> bool {
-        !self.controls.is_empty() || !self.pieces.is_empty() || self.offer.as_ref().is_some_and(Offer::is_ready)
+        !self.controls.is_empty()
+            || !self.pieces.is_empty()
+            || self.offer.as_ref().is_some_and(Offer::is_ready)
+            || self.may_ask_dry_run()
     }
 
     /// The next message, when there is room for one: what is not taken may still be replaced by something newer.
-    /// Control messages first, then objects, then the Desired that they were for.
+    /// Control messages first, then objects, then the Desired that they were for; dry runs when nothing else waits.
     pub fn take_outbound(&mut self) -> Option<HubMessage> {
         if let Some(control) = self.controls.pop_front() {
             return Some(control);
@@ -495,7 +566,7 @@ impl HubSession {
             self.advance();
             return Some(HubMessage::Objects(frame));
         }
-        let mut offer = self.offer.take_if(|offer| offer.is_ready())?;
+        let Some(mut offer) = self.offer.take_if(|offer| offer.is_ready()) else { return self.take_dry_run() };
         let assignments = std::mem::take(&mut offer.part);
         for assignment in &assignments {
             self.sent.insert(assignment.target, Sent::of(assignment));

@@ -19,6 +19,7 @@ use crate::apis::Apis;
 use crate::bundle::Manifest;
 use crate::definitions::Definitions;
 use crate::drift::Drift;
+use crate::dry_run::{DryRun, DryRuns};
 use crate::report::Report;
 use crate::{Digest, Generation, Name, ObjectKey, ReportSequence, SessionNumber, TargetId, TraceId};
 
@@ -63,6 +64,8 @@ pub enum AgentMessage {
     Report(ReportSequence, Report),
     /// In one count with the reports.
     Drift(ReportSequence, Drift),
+    /// What came of a dry run.
+    DryRan(DryRan),
     /// Every [`HeartbeatPolicy::interval`]; the first one says that nothing is left to be told.
     Heartbeat,
 }
@@ -83,6 +86,16 @@ pub enum HubMessage {
     Ack(ReportSequence),
     /// Definitions of a [`Profile`] of this session that the hub does not have, in the place of all that it asked for before.
     Wanted(Vec<Digest>),
+    /// What would become of a bundle, to an agent that says that it takes them ([`Hello::dry_runs`]).
+    DryRun(DryRun),
+}
+
+/// What came of a dry run, as [`crate::dry_run::DryRunAnswer::encode`] writes it, compressed. Whoever shows it reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DryRan {
+    pub id: Uuid,
+    /// At most [`crate::dry_run::ANSWER_PACKED_BYTES_MAX`].
+    pub answer: Vec<u8>,
 }
 
 /// A definition on its way, compressed. Whoever takes it reads it and checks its digest: one that cannot be read, as of
@@ -113,6 +126,7 @@ pub struct Hello {
     pub apis: Option<Digest>,
     /// Of the list of its definitions; `None`: as above.
     pub definitions: Option<Digest>,
+    pub dry_runs: DryRuns,
 }
 
 /// What an agent has seen of its cluster. It is what something is rendered for, and decides nothing about where it runs.

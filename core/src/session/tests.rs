@@ -8,12 +8,13 @@ use uuid::Uuid;
 use super::agent::{Accepted, AgentSession, Change};
 use super::hub::{Effect, HubSession};
 use super::{
-    Action, AgentMessage, Assignment, Desired, FRAME_BYTES_MAX, HeartbeatPolicy, HubMessage, Listing, PROFILE_PAUSE,
-    Packed, Piece, Profile, ProfileWanted, SyncOptions, Violation, Want, root,
+    Action, AgentMessage, Assignment, Desired, DryRan, FRAME_BYTES_MAX, HeartbeatPolicy, HubMessage, Listing,
+    PROFILE_PAUSE, Packed, Piece, Profile, ProfileWanted, SyncOptions, Violation, Want, root,
 };
 use crate::apis::Apis;
 use crate::bundle::{Entry, Manifest};
 use crate::drift::{self, Drift, Response};
+use crate::dry_run::{DryRun, DryRuns, Unanswered};
 use crate::report::{Counts, Report, Verdict};
 use crate::{Digest, Generation, ObjectKey, ReportSequence, SessionNumber, TargetId};
 
@@ -115,6 +116,8 @@ struct Wire<'a> {
     /// What the agent said of its cluster.
     seen: Vec<Profile>,
     defined: Vec<Packed>,
+    /// What came of dry runs.
+    dry_ran: Vec<Effect>,
     /// Targets of which an object was not stored.
     concerned: BTreeSet<TargetId>,
 }
@@ -136,6 +139,7 @@ impl<'a> Wire<'a> {
             caught_up: false,
             seen: Vec::new(),
             defined: Vec::new(),
+            dry_ran: Vec::new(),
             concerned: BTreeSet::new(),
         }
     }
@@ -207,6 +211,7 @@ impl<'a> Wire<'a> {
                 Effect::CaughtUp => self.caught_up = true,
                 Effect::Seen(profile) => self.seen.push(profile),
                 Effect::Define(packed) => self.defined.push(packed),
+                ran @ (Effect::KeepDryRan(_) | Effect::RefuseDryRun(..)) => self.dry_ran.push(ran),
             }
         }
     }
@@ -1010,6 +1015,85 @@ fn what_an_agent_sees_is_told_when_it_changes_and_an_agent_that_says_too_much_is
     wire.hub.handle_tick(at(1) + PROFILE_PAUSE).expect("it is not silent yet");
     wire.carry_out();
     assert_eq!(wire.seen, [profile("1.34", "v1"), profile("1.36", "v1")]);
+}
+
+fn dry_run(number: u128) -> DryRun {
+    DryRun {
+        id: Uuid::from_u128(number),
+        target: target(1),
+        manifest: Manifest::new(Vec::new()).expect("is a manifest"),
+        objects: Vec::new(),
+        namespace: None,
+        options: SyncOptions::default(),
+        deadline: SignedDuration::from_secs(30),
+    }
+}
+
+fn dry_ran(number: u128) -> DryRan {
+    DryRan { id: Uuid::from_u128(number), answer: b"answer".to_vec() }
+}
+
+#[test]
+fn an_agent_that_says_so_is_asked_for_two_dry_runs_at_a_time_and_the_next_when_one_has_an_answer() {
+    let store = Store::default();
+    let mut agent = new_agent().with_dry_runs(DryRuns::Taken);
+    let mut wire = Wire::connect(&mut agent, &store, 1);
+    for number in 1..=3 {
+        wire.hub.ask_dry_run(dry_run(number), at(0));
+    }
+
+    wire.run(usize::MAX).expect("the protocol is kept");
+
+    let asked: Vec<_> = std::iter::from_fn(|| wire.agent.take_dry_run()).collect();
+    assert_eq!(asked, [dry_run(1), dry_run(2)]);
+    wire.agent.tell_dry_run(dry_ran(2));
+    // Of another connection.
+    wire.agent.tell_dry_run(dry_ran(9));
+    wire.run(usize::MAX).expect("the protocol is kept");
+    assert_eq!(wire.dry_ran, [Effect::KeepDryRan(dry_ran(2))]);
+    assert_eq!(wire.agent.take_dry_run(), Some(dry_run(3)));
+}
+
+#[test]
+fn an_answer_that_comes_after_its_deadline_is_nobodys_and_makes_room_for_the_next() {
+    let store = Store::default();
+    let mut agent = new_agent().with_dry_runs(DryRuns::Taken);
+    let mut wire = Wire::connect(&mut agent, &store, 1);
+    for number in 1..=2 {
+        wire.hub.ask_dry_run(dry_run(number), at(0));
+    }
+    wire.run(usize::MAX).expect("the protocol is kept");
+    assert!(wire.hub.next_wake() <= at(30));
+    // A heartbeat shows that it lives.
+    wire.hub.handle(AgentMessage::Heartbeat, at(29)).expect("the protocol is kept");
+
+    wire.hub.handle_tick(at(31)).expect("the agent was heard");
+    wire.hub.ask_dry_run(dry_run(3), at(31));
+    wire.agent.tell_dry_run(dry_ran(1));
+    wire.run(usize::MAX).expect("the protocol is kept");
+
+    assert_eq!(wire.dry_ran, []);
+    let asked: Vec<_> = std::iter::from_fn(|| wire.agent.take_dry_run()).collect();
+    assert_eq!(asked, [dry_run(1), dry_run(2), dry_run(3)]);
+}
+
+#[test]
+fn an_agent_that_takes_no_dry_run_is_asked_for_none_and_the_hub_says_why() {
+    for (dry_runs, why) in [(DryRuns::Unknown, Unanswered::Unsupported), (DryRuns::Off, Unanswered::Off)] {
+        let store = Store::default();
+        let mut agent = new_agent().with_dry_runs(dry_runs);
+        let mut wire = Wire::connect(&mut agent, &store, 1);
+        // Before its Hello it is not known.
+        wire.hub.ask_dry_run(dry_run(1), at(0));
+        wire.run(usize::MAX).expect("the protocol is kept");
+        wire.hub.ask_dry_run(dry_run(2), at(1));
+        wire.run(usize::MAX).expect("the protocol is kept");
+
+        let refused = |number| Effect::RefuseDryRun(Uuid::from_u128(number), why);
+        assert_eq!(wire.dry_ran, [refused(1)]);
+        assert_eq!(wire.hub.take_effect(), Some(refused(2)));
+        assert_eq!(wire.agent.take_dry_run(), None);
+    }
 }
 
 fn packed(text: &str) -> Packed {

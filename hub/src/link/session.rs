@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bellwether_core::session::hub::{Effect, HubSession};
-use bellwether_core::session::{AgentMessage, Hello, Profile, Violation};
+use bellwether_core::session::{AgentMessage, DryRan, Hello, Profile, Violation};
 use bellwether_core::{ClusterId, Digest, ReportSequence, SessionNumber, TargetId};
 use bellwether_proto::v1::{FromAgent, FromHub};
 use bellwether_proto::{WireError, agent_message};
@@ -19,7 +19,7 @@ use tonic::Status;
 use super::arrivals::{Arrival, Greeted};
 use super::caller::Caller;
 use super::sessions::{Inbox, OpenStream};
-use super::{greet, listing};
+use super::{dry_runs, greet, listing};
 use crate::Hub;
 use crate::process::clock;
 use crate::process::rate::Rate;
@@ -231,6 +231,12 @@ impl AgentStream {
                 let number = self.session.number();
                 Ok(greet::keep_definition(&self.hub, self.caller.cluster, number, packed).await?)
             }
+            Effect::KeepDryRan(DryRan { id, answer }) => {
+                Ok(dry_runs::keep(&self.hub, self.caller.cluster, id, &answer).await?)
+            }
+            Effect::RefuseDryRun(id, why) => {
+                Ok(dry_runs::keep(&self.hub, self.caller.cluster, id, &dry_runs::refused(why)).await?)
+            }
             Effect::Record(sequence, report) => self.pass_on(sequence, AgentEvent::Report(report)).await,
             Effect::RecordDrift(sequence, drift) => self.pass_on(sequence, AgentEvent::Drift(drift)).await,
             Effect::CaughtUp => Ok(greet::mark_caught_up(&self.hub, self.caller.cluster, self.session.number()).await?),
@@ -309,6 +315,12 @@ impl AgentStream {
         if self.inbox.take_unheard() {
             self.session.hear_anew();
         }
+        for asked in self.inbox.take_dry_runs() {
+            // Of two agents with one identity nobody knows which is the cluster.
+            if !self.is_contested {
+                self.session.ask_dry_run(asked, clock::steady());
+            }
+        }
         let Some(delivery) = self.inbox.take() else { return Ok(()) };
         match self.read_at {
             None => Ok(()),
@@ -365,6 +377,7 @@ const DEFINITION_COST: i32 = 10;
 fn cost_of(message: &AgentMessage) -> i32 {
     match message {
         AgentMessage::Need(_) => NEED_COST,
+        AgentMessage::DryRan(ran) => 1 + kib(ran.answer.len()),
         AgentMessage::Definition(packed) => DEFINITION_COST + kib(packed.bytes.len()),
         // A list of definitions is written name by name.
         AgentMessage::Profile(Profile { apis, definitions, .. }) => {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
+use bellwether_core::dry_run::DryRun;
 use bellwether_core::session::Listing;
 use bellwether_core::{ClusterId, SessionNumber};
 use jiff::Timestamp;
@@ -40,6 +41,8 @@ pub(super) struct Inbox {
     delivery: Mutex<Option<Delivery>>,
     /// Whether its agent is there has to be heard anew.
     is_unheard: AtomicBool,
+    /// What its agent is to be asked.
+    dry_runs: Mutex<Vec<DryRun>>,
     pub(super) came: Notify,
 }
 
@@ -55,6 +58,15 @@ impl Inbox {
     pub(super) fn put(&self, delivery: Delivery) {
         *self.delivery.lock().expect("no holder of this lock panics") = Some(delivery);
         self.came.notify_one();
+    }
+
+    fn ask(&self, asked: DryRun) {
+        self.dry_runs.lock().expect("no holder of this lock panics").push(asked);
+        self.came.notify_one();
+    }
+
+    pub(super) fn take_dry_runs(&self) -> Vec<DryRun> {
+        std::mem::take(&mut *self.dry_runs.lock().expect("no holder of this lock panics"))
     }
 
     pub(super) fn take_unheard(&self) -> bool {
@@ -143,6 +155,12 @@ impl Sessions {
             if let Some(stream) = streams.get(&cluster) {
                 stream.inbox.put(Delivery { began_at, listing });
             }
+        }
+    }
+
+    pub(super) fn ask(&self, cluster: ClusterId, asked: DryRun) {
+        if let Some(stream) = self.lock().get(&cluster) {
+            stream.inbox.ask(asked);
         }
     }
 

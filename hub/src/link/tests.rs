@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bellwether_core::definitions::{Definition, Definitions};
+use bellwether_core::dry_run::DryRuns;
 use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::session::{
     AgentMessage, Hello, HubMessage, Listing, PROTOCOL, Packed, Profile, ProfileWanted, UID_FACT, root,
@@ -105,6 +106,7 @@ pub(crate) async fn say_hello(
         facts,
         apis: None,
         definitions: None,
+        dry_runs: DryRuns::Unknown,
     };
     let said = [AgentMessage::Hello(hello), AgentMessage::Heartbeat].map(|message| Ok(message.into()));
     let said = futures_util::stream::iter(said).chain(futures_util::stream::pending());
@@ -136,7 +138,7 @@ pub(crate) async fn connect(
     hub: &Arc<Hub>,
     cluster: ClusterId,
     said: impl futures_util::Stream<Item = Result<FromAgent, tonic::Status>> + Send + Unpin + 'static,
-) -> impl futures_util::Stream<Item = Result<FromHub, tonic::Status>> + Unpin {
+) -> tokio_stream::wrappers::ReceiverStream<Result<FromHub, tonic::Status>> {
     let serial = clock::new_id().simple().to_string();
     certify(hub, cluster, &serial).await;
     let begun = session::begin(hub, caller_with(cluster, &serial), said, CancellationToken::new()).await;
@@ -585,6 +587,7 @@ fn chatter(
         facts: BTreeMap::new(),
         apis: None,
         definitions: None,
+        dry_runs: DryRuns::Unknown,
     };
     let messages = std::iter::once(AgentMessage::Hello(hello)).chain((0..heartbeats).map(|_| AgentMessage::Heartbeat));
     let read = read.clone();
@@ -668,6 +671,7 @@ async fn greet(hub: &Hub, cluster: ClusterId, boot: u128, uid: &str) -> bool {
         facts: BTreeMap::from([(UID_FACT.to_owned(), uid.to_owned())]),
         apis: None,
         definitions: None,
+        dry_runs: DryRuns::Unknown,
     };
     let greeted = greet::greet(hub, Arrival { caller, number, hello }).await.expect("it is written");
     greeted.expect("it is the newest").listing.is_none()
@@ -802,6 +806,7 @@ async fn agents_that_come_at_once_are_greeted_at_once_and_each_by_its_own_rows(p
             facts: BTreeMap::new(),
             apis: None,
             definitions: None,
+            dry_runs: DryRuns::Unknown,
         };
         greet::greet(&hub, Arrival { caller, number, hello }).await
     });
@@ -996,6 +1001,7 @@ fn greeting(apis: Option<Digest>) -> Hello {
         facts: BTreeMap::from([("kubernetes.minor".to_owned(), "1.33".to_owned())]),
         apis,
         definitions: None,
+        dry_runs: DryRuns::Unknown,
     }
 }
 

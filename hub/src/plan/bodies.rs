@@ -56,6 +56,11 @@ impl Bodies {
         Self(if is_known { bodies } else { BTreeMap::new() })
     }
 
+    /// Whether all of these could be read, so that it is known what to hide.
+    pub(super) fn has_all(&self, secrets: &BTreeSet<Digest>) -> bool {
+        secrets.iter().all(|digest| self.0.contains_key(digest))
+    }
+
     pub(super) fn read(&self, digest: Option<Digest>) -> Option<Value> {
         serde_json::from_slice(self.0.get(&digest?)?).ok()
     }

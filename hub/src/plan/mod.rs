@@ -2,6 +2,7 @@
 //! are assigned. `core::plan` says what becomes of each object; this reads what it needs for that, and writes nothing.
 
 mod bodies;
+pub(crate) mod dry_run;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use bellwether_core::api::{
     PlanBase, PlanDocument, PlanGroup, PlanHead, PlanObject, PlanWave, Unplanned, WrittenTarget,
 };
 use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::dry_run::Tried;
 use bellwether_core::object::is_secret_kind;
 use bellwether_core::parameters::TraitsUsed;
-use bellwether_core::plan::{ClusterChange, Hidden, Step, cut, group, object, steps};
+use bellwether_core::plan::{self, ClusterChange, Hidden, Step, cut, group, object, steps};
 use bellwether_core::render::LEFT_OUT_MAX;
 use bellwether_core::rollout::{
     Begin, Beginning, Candidate, Kind, Placed, Replaced, RolloutState, Situation, begin, moves, replacing, strategy_for,
@@ -23,6 +25,7 @@ use bellwether_core::source::GitRef;
 use bellwether_core::{ClusterId, Condition, Digest, Name, ObjectKey, RenderId, RevisionId};
 
 use self::bodies::Bodies;
+use self::dry_run::Wish;
 use crate::Hub;
 use crate::bundle::planned::{self, Asked, Planned};
 use crate::source::policy;
@@ -45,6 +48,8 @@ pub(crate) struct Head {
     /// Why it would not roll out, as far as that is known before it is rendered.
     pub(crate) holds: Vec<Condition>,
     pub(crate) until: Instant,
+    /// Whether clusters are asked what would become of it.
+    pub(crate) wish: Wish,
 }
 
 /// What clusters are assigned.
@@ -121,7 +126,8 @@ pub(crate) async fn make(hub: &Hub, target: &Target, mut head: Head) -> Result<P
             let manifests = hub.content.load_readable(&mut db, &manifests).await?;
             drop(db);
             let base = Base { assigned, holding, manifests };
-            compare(hub, (&head.target, candidates), planned, base, &mut document).await?;
+            let wish = std::mem::replace(&mut head.wish, Wish::Nobody).unless_unsigned(&document.holds);
+            compare(hub, (&head, wish, candidates), planned, base, &mut document).await?;
         }
     }
     let is_first = document.groups.iter().any(|group| group.first_install);
@@ -164,6 +170,7 @@ fn begin_document(target: &Target, head: &Head) -> PlanDocument {
         holds: Vec::new(),
         groups: Vec::new(),
         more_groups: 0,
+        dry_run: None,
         waves: Vec::new(),
         selected: Vec::new(),
         unselected: Vec::new(),
@@ -307,11 +314,12 @@ async fn list_base(
 /// What becomes of each object of each cluster, and in which waves.
 async fn compare(
     hub: &Hub,
-    (target, candidates): (&Target, Vec<Candidate>),
+    (head, wish, candidates): (&Head, Wish, Vec<Candidate>),
     planned: Planned,
     base: Base,
     document: &mut PlanDocument,
 ) -> Result<(), StoreError> {
+    let target = &head.target;
     if planned.is_drawn {
         let note = "what its chart leaves to chance was drawn for this plan alone, and is told as another: its word is new, or \
                     the commit is not the one that the target follows, which alone is given what is frozen";
@@ -325,8 +333,13 @@ async fn compare(
             document.holds.push(Condition::new("renders_to_nothing", &beginning.reason, Some(hint), None));
         }
     }
-    let (steps, unplanned) = steps_of(&candidates, &planned, &base);
+    let (mut steps, unplanned) = steps_of(&candidates, &planned, &base);
     document.unplanned.extend(unplanned);
+    let known = base.manifests.values().flat_map(Manifest::entries).map(|entry| entry.digest).collect();
+    let asked = dry_run::Asked { target, candidates: &candidates, planned: &planned, known, until: head.until };
+    let found = dry_run::ask(hub, wish, &asked).await?;
+    document.dry_run = found.told;
+    add_tried(&mut steps, found.tried, &planned);
     let all: BTreeSet<_> = steps.iter().flat_map(|one| one.steps.iter().cloned()).collect();
     let secrets = secrets_of(base.manifests.values().chain(planned.manifests.values()));
     let bodies = Bodies::load(hub, planned.bodies, &all, &secrets).await?;
@@ -345,6 +358,16 @@ struct ClusterSteps {
     /// Many clusters share them.
     steps: Arc<[Step]>,
     unchanged: usize,
+    /// What its API server said of each object of what it would be given.
+    tried: Option<(Manifest, Vec<Tried>)>,
+}
+
+fn add_tried(all: &mut [ClusterSteps], mut tried: BTreeMap<Name, Vec<Tried>>, planned: &Planned) {
+    for one in all {
+        let digest = planned.gives.get(&one.cluster).and_then(|gives| gives.as_ref().ok());
+        let manifest = digest.and_then(|digest| planned.manifests.get(digest));
+        one.tried = manifest.cloned().zip(tried.remove(&one.cluster));
+    }
 }
 
 /// And of which clusters it is not known.
@@ -370,7 +393,8 @@ fn steps_of(candidates: &[Candidate], planned: &Planned, base: &Base) -> (Vec<Cl
             (steps.into(), unchanged)
         });
         let (steps, unchanged) = (Arc::clone(steps), *unchanged);
-        all.push(ClusterSteps { cluster: one.name.clone(), first_install: replaced.is_none(), steps, unchanged });
+        let (cluster, first_install) = (one.name.clone(), replaced.is_none());
+        all.push(ClusterSteps { cluster, first_install, steps, unchanged, tried: None });
     }
     (all, together(unplanned))
 }
@@ -384,6 +408,7 @@ fn told(
     secrets: &BTreeSet<Digest>,
 ) -> (Vec<PlanGroup>, usize) {
     let hidden = Hidden::new(bodies.texts_of(secrets));
+    let is_known = bodies.has_all(secrets);
     let tell = |step: Step| {
         let (before, after) = (bodies.read(step.before), bodies.read(step.after));
         let told = object(&step, (before.as_ref(), after.as_ref()), sync, &hidden);
@@ -400,7 +425,14 @@ fn told(
             Arc::clone(lists.entry(one.steps.as_ptr()).or_insert_with(list))
         };
         let (cluster, first_install, unchanged) = (one.cluster.clone(), one.first_install, one.unchanged);
-        ClusterChange { cluster, first_install, objects, unchanged }
+        let dry_run = one.tried.clone().map(|(manifest, mut tried)| {
+            if !is_known {
+                tried.iter_mut().for_each(Tried::drop_values);
+            }
+            let changing = one.steps.iter().filter(|step| step.after.is_some()).map(|step| &step.key).collect();
+            plan::dry_run(&manifest, &tried, &changing, &hidden)
+        });
+        ClusterChange { cluster, first_install, objects, unchanged, dry_run }
     });
     cut(group(changes.collect()))
 }

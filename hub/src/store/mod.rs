@@ -15,6 +15,7 @@ pub(crate) mod commit_statuses;
 pub(crate) mod content;
 pub(crate) mod definitions;
 pub(crate) mod drifts;
+pub(crate) mod dry_runs;
 pub(crate) mod figures;
 pub(crate) mod fleet;
 pub(crate) mod frozen_seeds;

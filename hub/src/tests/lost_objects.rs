@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bellwether_core::dry_run::DryRuns;
 use bellwether_core::session::{AgentMessage, Desired, Hello, HubMessage, PROTOCOL, root};
 use bellwether_proto::hub_message;
 use bellwether_proto::v1::{FromAgent, FromHub};
@@ -27,6 +28,7 @@ fn newcomer() -> impl Stream<Item = Result<FromAgent, Status>> + Send + Unpin + 
         facts: BTreeMap::new(),
         apis: None,
         definitions: None,
+        dry_runs: DryRuns::Unknown,
     };
     let said = [AgentMessage::Hello(hello), AgentMessage::Heartbeat].map(|message| Ok(message.into()));
     futures_util::stream::iter(said).chain(futures_util::stream::pending())

@@ -34,7 +34,9 @@ impl Scene {
         self.upstream.push("feature", "A proposal", files)
     }
 
-    async fn plan(&self, asked: Value) -> Value {
+    /// No cluster is asked: there is no agent here that would answer.
+    async fn plan(&self, mut asked: Value) -> Value {
+        asked["dryRun"] = json!("none");
         let (status, plan) = self.ask("POST", "/targets/one/plan", &asked.to_string()).await;
         assert_eq!(status, StatusCode::OK, "{plan}");
         plan

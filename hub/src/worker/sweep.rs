@@ -63,6 +63,7 @@ enum Step {
     Apis,
     Definitions,
     Drifts,
+    DryRuns,
     Intents,
     Rollouts,
     Renders,
@@ -73,7 +74,7 @@ enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::AuditMonths,
         Self::Hubs,
         Self::Enrollments,
@@ -83,6 +84,7 @@ impl Step {
         Self::Apis,
         Self::Definitions,
         Self::Drifts,
+        Self::DryRuns,
         Self::Intents,
         Self::Rollouts,
         Self::Renders,
@@ -149,6 +151,8 @@ async fn carry_out(step: Step, hub: &Hub, now: Timestamp) -> Result<(), StoreErr
             while is_full(store::definitions::delete_unseen(db, now - UNNAMED_KEPT, ROWS_MAX).await?) {}
         }
         Step::Drifts => while is_full_of_leaves(store::drifts::delete_before(db, now - KEPT, LEAVES_MAX).await?) {},
+        // Whoever asked has deleted them, unless its hub died meanwhile.
+        Step::DryRuns => while is_full(store::dry_runs::delete_expired(db, now, ROWS_MAX).await?) {},
         Step::Intents => while is_full_of_leaves(store::intents::delete_done(db, now - KEPT, LEAVES_MAX).await?) {},
         Step::Rollouts => while is_full(store::rollouts::delete_old(db, now - KEPT, ROLLOUTS_KEPT, ROWS_MAX).await?) {},
         Step::Renders => {

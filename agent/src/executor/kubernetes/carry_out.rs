@@ -7,6 +7,7 @@
 mod adopt;
 mod own_namespace;
 mod replace;
+mod try_out;
 
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ use uuid::Uuid;
 use super::client::{Apply, Cluster, FIELD_MANAGER, Live, Onto};
 use crate::clock;
 use crate::journal::{Fence, JournalError};
+
+pub(super) use try_out::try_out;
 
 /// How often a correction is tried at once when somebody writes the object between its two requests: whoever edits a
 /// Deployment wakes its controller, which writes its status.

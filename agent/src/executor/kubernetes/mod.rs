@@ -3,11 +3,13 @@
 //! | module | does |
 //! |---|---|
 //! | `reconcile` | the loop: feeds [`bellwether_core::reconcile`], which decides, and has its steps carried out |
+//! | `dry_run` | what would become of a bundle, for whoever asks |
 //! | `carry_out` | one step: its requests, one after the other |
 //! | `client` | the API server; the only module that knows `kube`. Identity and journal keep their Secrets with it |
 
 mod carry_out;
 pub(crate) mod client;
+mod dry_run;
 mod reconcile;
 
 pub(crate) use reconcile::{ReconcileError, serve};

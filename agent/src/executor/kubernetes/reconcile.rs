@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bellwether_core::dry_run::{AT_ONCE_MAX, DryRun};
 use bellwether_core::journal::Journalled;
 use bellwether_core::reconcile::{self, Act, Answer, Event, Finding, Kind, Step, Targets, WatchEvent};
 use bellwether_core::report::{Report, Verdict};
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::carry_out::carry_out;
 use super::client::Cluster;
+use super::dry_run::DryRunner;
 use crate::backoff::chance;
 use crate::clock::{self, Clock};
 use crate::executor::{Outbound, Outbox, Ports, Written};
@@ -76,6 +78,9 @@ struct Reconciler {
     sweep_at: Option<Timestamp>,
     watches: JoinSet<()>,
     watch_events: mpsc::Sender<WatchEvent>,
+    dry_runner: DryRunner,
+    dry_runs: JoinSet<()>,
+    to_hub: mpsc::Sender<Outbound>,
     outbox: Outbox,
     progress_at: Timestamp,
 }
@@ -88,6 +93,8 @@ enum Wake<'a> {
     Written(Written),
     Answered(Result<(Id, Done), JoinError>),
     Watched(WatchEvent),
+    Asked(DryRun),
+    DryRan(Result<(), JoinError>),
     WatchEnded(Result<(), JoinError>),
     LinkWritable(mpsc::Permit<'a, Outbound>),
     JournalWritable(mpsc::Permit<'a, InventoryUpdate>),
@@ -103,9 +110,9 @@ pub(crate) async fn serve(
     ports: Ports,
     stop: CancellationToken,
 ) -> Result<(), ReconcileError> {
-    let Ports { mut written, updates, to_hub } = ports;
+    let Ports { mut written, mut dry_runs, updates, to_hub } = ports;
     let (watch_events, mut watched) = mpsc::channel(WATCH_EVENTS_MAX);
-    let mut reconciler = Reconciler::new((cluster, fence), home, clock, watch_events);
+    let mut reconciler = Reconciler::new((cluster, fence), home, clock, (watch_events, to_hub.clone()));
     for journalled in inventory {
         reconciler.accept(journalled);
     }
@@ -117,6 +124,8 @@ pub(crate) async fn serve(
             Some(message) = written.recv() => Wake::Written(message),
             Some(answered) = reconciler.requests.join_next_with_id() => Wake::Answered(answered),
             Some(event) = watched.recv() => Wake::Watched(event),
+            Some(asked) = dry_runs.recv(), if reconciler.dry_runs.len() < AT_ONCE_MAX => Wake::Asked(asked),
+            Some(ended) = reconciler.dry_runs.join_next() => Wake::DryRan(ended),
             Some(ended) = reconciler.watches.join_next() => Wake::WatchEnded(ended),
             Ok(slot) = to_hub.reserve(), if reconciler.outbox.has_outbound() => Wake::LinkWritable(slot),
             Ok(slot) = updates.reserve(), if reconciler.outbox.has_updates() => Wake::JournalWritable(slot),
@@ -137,9 +146,12 @@ impl Reconciler {
         (cluster, fence): (Cluster, Fence),
         home: Arc<str>,
         clock: Clock,
-        watch_events: mpsc::Sender<WatchEvent>,
+        (watch_events, to_hub): (mpsc::Sender<WatchEvent>, mpsc::Sender<Outbound>),
     ) -> Self {
         Self {
+            dry_runner: DryRunner::new(cluster.clone(), fence.clone(), Arc::clone(&home)),
+            dry_runs: JoinSet::new(),
+            to_hub,
             cluster,
             fence,
             home,
@@ -170,6 +182,8 @@ impl Reconciler {
                 let (step, answer) = answered?;
                 self.record(step, answer);
             }
+            Wake::Asked(asked) => self.begin_dry_run(asked),
+            Wake::DryRan(ended) => ended?,
             // The last words of a watch that was ended.
             Wake::Watched(WatchEvent::Freshness { kind, .. }) if !self.watched.contains_key(&kind) => {}
             Wake::Watched(event) => self.tell(Event::Watched(event)),
@@ -286,6 +300,18 @@ impl Reconciler {
             Ok((step, answer))
         });
         self.begun_at.insert(request.id(), now);
+    }
+
+    /// What is known of its target now is what it is carried out by.
+    fn begin_dry_run(&mut self, asked: DryRun) {
+        let steps = self.targets.steps_of_dry_run(&asked);
+        tracing::info!(target.id = %asked.target, dry_run.id = %asked.id, objects = steps.len(), "asked what would change");
+        let (runner, to_hub) = (self.dry_runner.clone(), self.to_hub.clone());
+        self.dry_runs.spawn(async move {
+            let ran = runner.run(asked, steps).await;
+            // With nobody to take it, the agent ends.
+            let _ = to_hub.send(Outbound::DryRan(ran)).await;
+        });
     }
 
     fn next_wake(&self) -> Timestamp {

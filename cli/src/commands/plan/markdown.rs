@@ -7,6 +7,7 @@ use bellwether_core::Condition;
 use bellwether_core::api::{HookTime, PlanDocument, PlanGroup, PlanWave};
 
 use super::pretty::wave_line;
+use super::tried::{self, Weight};
 use super::{AGAINST, base, counted, diff, headline, hooks, named, number, restarts};
 use crate::failure::condition_text;
 use crate::output::{short_commit, visible_line};
@@ -75,6 +76,9 @@ fn head(plan: &PlanDocument) -> String {
     for one in plan.unplanned.iter().take(LISTED_MAX) {
         list("**not known**", format!("for {}: {}", named(&one.clusters, NAMED_MAX, code), said(&one.condition)));
     }
+    for line in tried::silent(plan, LISTED_MAX, str::to_owned).iter().take(LISTED_MAX) {
+        list("API servers", code(line));
+    }
     for wave in plan.waves.iter().take(NAMED_MAX) {
         list("wave", code(&wave_line(wave)));
     }
@@ -105,7 +109,10 @@ fn section(group: &PlanGroup, room: usize) -> Option<String> {
         text.push('\n');
         text.push_str(&listed);
     }
-    let lines: Vec<_> = group.objects.iter().flat_map(diff::lines).collect();
+    let said = group.dry_run.iter().flat_map(|said| tried::lines(said, group.clusters.len()));
+    // First: somebody may have to do something about it.
+    let said = said.map(|(line, weight)| format!("{} {line}", if weight == Weight::Bad { '!' } else { '#' }));
+    let lines: Vec<_> = said.chain(group.objects.iter().flat_map(diff::lines)).collect();
     if !lines.is_empty() {
         let fence = fence(&lines);
         let _ = write!(text, "\n{fence}diff\n");

@@ -3,6 +3,7 @@
 mod diff;
 mod markdown;
 mod pretty;
+mod tried;
 
 use bellwether_core::Name;
 use bellwether_core::api::{AskPlan, ObjectChange, PlanCounts, PlanDocument, PlanGroup, PlanObject};
@@ -32,7 +33,8 @@ pub(super) async fn run(context: &Context, arguments: &PlanArgs) -> anyhow::Resu
         }
         None => None,
     };
-    let body = AskPlan { reference: arguments.reference(), spec };
+    let (reference, dry_run) = (arguments.reference(), arguments.asks());
+    let body = AskPlan { reference, spec, dry_run, dry_run_clusters: arguments.dry_run_clusters };
     let route = Route::named("targets", name).then("plan");
     let asked = context.client.post::<PlanDocument>(&route, &body);
     let answer = Waiting::during(&format!("rendered for the clusters of {name}, and compared"), asked).await?;
@@ -49,7 +51,8 @@ fn show(context: &Context, format: Format, answer: &Answer<PlanDocument>) -> any
 }
 
 fn exit(plan: &PlanDocument, is_verdict: bool) -> Exit {
-    if !plan.unplanned.is_empty() {
+    let is_refused = plan.dry_run.as_ref().is_some_and(|dry_run| dry_run.refused);
+    if !plan.unplanned.is_empty() || is_refused {
         return Exit::Failed;
     }
     if is_verdict && plan.differs { Exit::Changes } else { Exit::Done }
@@ -120,6 +123,7 @@ fn hooks(group: &PlanGroup) -> impl Iterator<Item = &PlanObject> {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_core::api::PlanDryRuns;
     use serde_json::json;
 
     use super::*;
@@ -175,5 +179,8 @@ mod tests {
             [Exit::Changes, Exit::Done, Exit::Done]
         );
         assert_eq!([exit(&broken, true), exit(&broken, false)], [Exit::Failed, Exit::Failed]);
+        let refused = Some(PlanDryRuns { refused: true, ..PlanDryRuns::default() });
+        let refused = PlanDocument { dry_run: refused, ..same };
+        assert_eq!([exit(&refused, true), exit(&refused, false)], [Exit::Failed, Exit::Failed]);
     }
 }

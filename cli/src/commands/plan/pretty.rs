@@ -4,6 +4,7 @@ use bellwether_core::Condition;
 use bellwether_core::api::{HookTime, PlanDocument, PlanGroup, PlanWave};
 use owo_colors::OwoColorize as _;
 
+use super::tried::{self, Weight};
 use super::{AGAINST, base, counted, diff, headline, hooks, named, number, restarts};
 use crate::failure::condition_text;
 use crate::output::{Style, short_commit, visible_line};
@@ -35,6 +36,7 @@ pub(super) fn draw(plan: &PlanDocument, style: Style) -> String {
         let clusters = named(&one.clusters, NAMED_MAX, str::to_owned);
         draw_condition(&format!("not known for {clusters}"), &one.condition, style, &mut lines);
     }
+    lines.extend(tried::silent(plan, NAMED_MAX, str::to_owned).iter().map(|line| visible_line(line)));
     for group in &plan.groups {
         lines.push(String::new());
         draw_group(group, style, &mut lines);
@@ -83,6 +85,11 @@ fn draw_group(group: &PlanGroup, style: Style, lines: &mut Vec<String>) {
     if group.more_objects > 0 {
         lines.push(format!("  and {}, which are not shown", number(group.more_objects, "further object")));
     }
+    let said = group.dry_run.iter().flat_map(|said| tried::lines(said, group.clusters.len()));
+    lines.extend(said.map(|(line, weight)| {
+        let tone = if weight == Weight::Bad { Tone::Bad } else { Tone::Plain };
+        format!("  {}", toned(&line, style, tone))
+    }));
 }
 
 pub(super) fn wave_line(wave: &PlanWave) -> String {

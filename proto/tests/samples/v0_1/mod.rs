@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::drift::{Change, Drift, Response};
+use bellwether_core::dry_run::DryRuns;
 use bellwether_core::report::{Counts, ObjectLine, Outcome, Report, Verdict};
 use bellwether_core::session::{
     Action, AgentMessage, Assignment, Desired, HeartbeatPolicy, Hello, HubMessage, Piece, ProfileWanted, SyncOptions,
@@ -34,6 +35,7 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
         facts: BTreeMap::from([("kubernetes.version".to_owned(), "v1.37.2".to_owned())]),
         apis: None,
         definitions: None,
+        dry_runs: DryRuns::Unknown,
     };
     let line = ObjectLine {
         key: key(),

@@ -71,7 +71,7 @@ impl Attempt<'_> {
     }
 
     /// Whether the API server would take a new one, were there none.
-    async fn ask_whether_taken(&self, body: &Body, fields: &[String]) -> Result<(), ClusterError> {
+    pub(super) async fn ask_whether_taken(&self, body: &Body, fields: &[String]) -> Result<(), ClusterError> {
         match self.cluster.try_to_create(&self.step.key, body.bytes()).await {
             Err(why @ (ClusterError::Rejected { .. } | ClusterError::Forbidden { .. })) => {
                 Err(ClusterError::NewOneRefused { fields: fields.to_vec(), why: Box::new(why) })

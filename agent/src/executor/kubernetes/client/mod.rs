@@ -165,7 +165,7 @@ impl Cluster {
         let sending = Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), onto };
         let answer = self.inner.requests.apply(&format!("{path}?{query}"), sending.prepare(body)?).await;
         let live = self.checked(key, answer)?.live(resource.has_status)?;
-        if is_definition(key) {
+        if is_definition(key) && matches!(how, Apply::Plain | Apply::Forced) {
             self.inner.discovery.expect_kind();
         }
         Ok(live)

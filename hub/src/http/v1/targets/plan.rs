@@ -8,7 +8,7 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use bellwether_core::api::{AskPlan, PlanDocument};
+use bellwether_core::api::{AskDryRun, AskPlan, PlanDocument};
 use bellwether_core::audit::{Action, Event};
 use bellwether_core::repo::RepoSpec;
 use bellwether_core::source::{GitRef, full_name};
@@ -21,6 +21,7 @@ use super::{check_stays, find, spec_for_audit};
 use crate::http::auth::Caller;
 use crate::http::input::{Body, Named};
 use crate::http::problem::Refusal;
+use crate::plan::dry_run::{CLUSTERS, CLUSTERS_MAX, Wish};
 use crate::plan::{self, Head, LONGEST};
 use crate::process::clock;
 use crate::process::turns::TURN_DEADLINE;
@@ -52,12 +53,13 @@ pub(in crate::http) async fn plan(
     made.map(Json)
 }
 
-async fn make(hub: &Hub, caller: &Caller, name: &Name, asked: AskPlan) -> Result<PlanDocument, Refusal> {
+async fn make(hub: &Hub, caller: &Caller, name: &Name, mut asked: AskPlan) -> Result<PlanDocument, Refusal> {
     let until = Instant::now() + LONGEST;
     let mut db = hub.requests.acquire().await.map_err(StoreError::from)?;
     let target = find(&mut db, caller, name).await?;
     check_stays(&target)?;
-    let (spec, repo) = match asked.spec {
+    check_asked(&asked)?;
+    let (spec, repo) = match asked.spec.take() {
         Some(written) => {
             let spec = TargetSpec::from(written);
             spec.check()
@@ -73,7 +75,7 @@ async fn make(hub: &Hub, caller: &Caller, name: &Name, asked: AskPlan) -> Result
     };
     // Not while a Git host is waited for.
     drop(db);
-    let reference = asked.reference.map_or_else(|| spec.reference.clone(), GitRef::from);
+    let reference = asked.reference.take().map_or_else(|| spec.reference.clone(), GitRef::from);
     let looked = looked::look(hub, repo.id, &reference, until).await?;
     let looked = looked.map_err(|condition| unseen(&repo.name, condition))?;
     let holds = holds(&repo.spec, &looked);
@@ -82,8 +84,53 @@ async fn make(hub: &Hub, caller: &Caller, name: &Name, asked: AskPlan) -> Result
     let version = Version::new(target.version.get() + 1);
     let head = Target { repo: repo.id, reference: full_name(&spec.reference), spec, version, ..target.clone() };
     tell(hub, caller, (&target, &head), &revision).await?;
-    let head = Head { target: head, repo: repo.name, reference, revision, holds, until };
+    let wish =
+        wish(hub, caller, &asked, (&target, &head), &Seen { reference: &reference, revision: &revision }).await?;
+    let head = Head { target: head, repo: repo.name, reference, revision, holds, until, wish };
     Ok(plan::make(hub, &target, head).await?)
+}
+
+fn check_asked(asked: &AskPlan) -> Result<(), Refusal> {
+    match asked.dry_run_clusters {
+        Some(clusters) if !(1..=CLUSTERS_MAX).contains(&clusters) => {
+            let detail = format!("`dryRunClusters` is a number from 1 to {CLUSTERS_MAX}");
+            Err(Refusal::invalid("dry_run_clusters_invalid", detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is known of a head before it is rendered.
+struct Seen<'a> {
+    reference: &'a GitRef,
+    revision: &'a Revision,
+}
+
+/// Whether clusters are asked about it. What nobody with a right to the repo has pushed is asked about nowhere: it would be sent to
+/// clusters.
+async fn wish(
+    hub: &Hub,
+    caller: &Caller,
+    asked: &AskPlan,
+    (target, head): (&Target, &Target),
+    seen: &Seen<'_>,
+) -> Result<Wish, StoreError> {
+    if asked.dry_run == Some(AskDryRun::Nobody) {
+        return Ok(Wish::Nobody);
+    }
+    if let GitRef::Commit(commit) = seen.reference {
+        let mut db = hub.requests.acquire().await?;
+        let heads = store::revisions::list_heads(&mut db, &[head.repo]).await?;
+        if !heads.values().flatten().any(|revision| revision.commit == *commit) {
+            let reason = "a commit that is named by its id may be a fork's: plan the branch that it is on";
+            return Ok(Wish::Skip(reason.to_owned()));
+        }
+    }
+    let subject = subjects::target(&target.project, &target.name);
+    let mut event = Event::new(clock::new_id(), clock::now(), caller.actor(), Action::TargetDryRun, subject);
+    event.commit = Some(seen.revision.commit.clone());
+    event.detail = serde_json::json!({"ref": seen.revision.reference});
+    Ok(Wish::Server { clusters_max: asked.dry_run_clusters.unwrap_or(CLUSTERS), event: Box::new(event) })
 }
 
 /// Why it would not roll out, by what was found where it was fetched.

@@ -1,0 +1,117 @@
+//! The steps of a dry run: as those of the first apply of a bundle that its target is not assigned, in no order, since none
+//! changes anything. They are decided upon by what is known of the target now, and change nothing of that.
+
+use std::collections::BTreeSet;
+
+use super::bodies::Body;
+use super::metadata::Metadata;
+use super::owned::LastApplied;
+use super::owner::{Owner, is_applied_by_us};
+use super::step::{Act, Step};
+use super::targets::Targets;
+use super::twins::find_twins;
+use crate::apply::is_applied_once;
+use crate::dry_run::{DryRun, Fate, Tried};
+use crate::object::Identity;
+use crate::{Digest, Generation, ObjectKey, TargetId};
+
+impl Targets {
+    /// One for each object of the manifest, in its order.
+    pub fn steps_of_dry_run(&self, asked: &DryRun) -> Vec<Step> {
+        let entries = asked.manifest.entries();
+        let twins = find_twins(entries);
+        let namespace = asked.namespace.clone().filter(|_| asked.options.create_namespace);
+        let steps = entries.iter().map(|entry| {
+            let identity = Identity::of(&entry.key);
+            let (last_applied, is_latest) = self.last_applied(asked.target, &identity, entry.digest);
+            let step = Step {
+                target: asked.target,
+                generation: Generation::new(0),
+                key: entry.key.clone(),
+                act: Act::Apply { digest: entry.digest, inspect_first: true },
+                last_applied,
+                // By its body, which is not read here.
+                is_applied_once: false,
+                is_latest,
+                may_have_ended: false,
+                runs_again: false,
+                twin: twins.get(&identity).cloned(),
+                claims: Vec::new(),
+                adopt: asked.options.adopt,
+                replace: asked.options.replace,
+                makes_namespace: namespace.clone(),
+            };
+            Step { claims: self.claims_of(&step), ..step }
+        });
+        steps.collect()
+    }
+
+    fn last_applied(&self, target: TargetId, identity: &Identity, digest: Digest) -> (Option<LastApplied>, bool) {
+        let Some(inventory) = self.inventory_of(target) else { return (None, false) };
+        (inventory.last_applied(identity).cloned(), inventory.holds(identity, digest))
+    }
+}
+
+impl Step {
+    /// As its body asks for it.
+    #[must_use]
+    pub fn with_manner_of(self, body: &Body) -> Self {
+        Self { is_applied_once: is_applied_once(body.bytes()), ..self }
+    }
+
+    /// Whether what the object holds may be told: it is the one that this target applied. A label alone shows nobody anything, as
+    /// whoever may write it could have somebody else's object told.
+    pub fn may_tell(&self, owner: Owner, there: &Metadata) -> bool {
+        matches!(owner, Owner::Us | Owner::UsUnlabelled | Owner::UsReplaced) && is_applied_by_us(there)
+    }
+
+    /// Exactly this was applied last, so that it changes nothing.
+    pub fn is_as_applied(&self) -> bool {
+        self.last_applied.as_ref().is_some_and(|last| Some(last.digest) == self.act.digest())
+    }
+}
+
+/// What comes with a bundle besides the object that is asked about.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Companions {
+    /// Group and kind of those whose definition is new or another one.
+    kinds: BTreeSet<(String, String)>,
+    namespaces: BTreeSet<String>,
+}
+
+impl Companions {
+    /// Of the objects that are asked about.
+    pub fn of<'a>(all: impl IntoIterator<Item = (&'a Step, &'a Body)>) -> Self {
+        let mut companions = Self::default();
+        for (step, body) in all {
+            let (group, kind) = (step.key.group(), step.key.kind.as_str());
+            companions.namespaces.extend(step.makes_namespace.iter().map(ToString::to_string));
+            if (group, kind) == ("", "Namespace") {
+                companions.namespaces.insert(step.key.name.clone());
+            }
+            if (group, kind) == ("apiextensions.k8s.io", "CustomResourceDefinition") && !step.is_as_applied() {
+                let object: serde_json::Value = serde_json::from_slice(body.bytes()).unwrap_or_default();
+                let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+                companions.kinds.insert((text(&object["spec"]["group"]), text(&object["spec"]["names"]["kind"])));
+            }
+        }
+        companions
+    }
+
+    /// What nobody can tell before the rest of the change is there; `None`: it may be asked.
+    pub fn keeps_from_asking(&self, key: &ObjectKey) -> Option<Tried> {
+        let kind = (key.group().to_owned(), key.kind.clone());
+        self.kinds.contains(&kind).then(|| Tried::unknown("its definition comes with this change"))
+    }
+
+    /// Of what has no namespace yet: whether that comes with it.
+    #[must_use]
+    pub fn explain(&self, key: &ObjectKey, tried: Tried) -> Tried {
+        match &key.namespace {
+            Some(namespace) if tried.fate == Fate::NamespaceMissing && self.namespaces.contains(namespace) => {
+                Tried::new(Fate::NamespaceMissing, format!("namespace {namespace} comes with this change"))
+            }
+            _ => tried,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! As `v0_5`, and an agent that says what would become of a bundle.
+
+use std::collections::BTreeSet;
+
+use bellwether_core::Digest;
+use bellwether_core::bundle::{Entry, Manifest};
+use bellwether_core::dry_run::{DryRun, DryRuns};
+use bellwether_core::session::{Adopt, AgentMessage, DryRan, HubMessage, Replace, SyncOptions};
+use jiff::SignedDuration;
+use uuid::Uuid;
+
+use super::v0_5;
+
+pub(crate) fn from_agent() -> Vec<AgentMessage> {
+    let mut messages = v0_5::from_agent();
+    for message in &mut messages {
+        if let AgentMessage::Hello(hello) = message {
+            hello.dry_runs = DryRuns::Taken;
+        }
+    }
+    messages.push(AgentMessage::DryRan(DryRan { id: Uuid::from_u128(8), answer: b"answer".to_vec() }));
+    messages
+}
+
+pub(crate) fn from_hub() -> Vec<HubMessage> {
+    let mut messages = v0_5::from_hub();
+    let desired = messages.iter().find_map(|message| match message {
+        HubMessage::Desired(desired) => desired.assignments.first(),
+        _ => None,
+    });
+    let assignment = desired.expect("one is assigned");
+    let entries: BTreeSet<_> = assignment.manifest.entries().iter().map(|entry| entry.key.clone()).collect();
+    let entries = entries.into_iter().map(|key| Entry { key, digest: Digest::of(b"another") }).collect();
+    let asked = DryRun {
+        id: Uuid::from_u128(8),
+        target: assignment.target,
+        manifest: Manifest::new(entries).expect("is one"),
+        objects: vec![b"packed".to_vec()],
+        namespace: assignment.namespace.clone(),
+        options: SyncOptions {
+            adopt: Adopt::IfUnowned,
+            replace: Replace::Immutable,
+            create_namespace: true,
+            ..SyncOptions::default()
+        },
+        deadline: SignedDuration::from_secs(30),
+    };
+    messages.push(HubMessage::DryRun(asked));
+    messages
+}
