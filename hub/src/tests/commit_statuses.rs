@@ -108,6 +108,7 @@ impl Told {
         let mut db = self.scene.hub.pool.acquire().await.expect("a connection");
         store::repos::delete_credential(&mut db, self.repo.id).await.expect("that is for the host");
         self.scene.push(&[("one/a.yaml", content)]).await;
+        self.scene.reconcile(Stage::Bundle).await;
         self.mark(&self.repo.spec).await;
         self.give(TOKEN).await;
     }
