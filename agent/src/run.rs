@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::dry_run::DryRuns;
+use bellwether_core::assignment::Board;
 use bellwether_core::journal::Journal;
 use bellwether_core::session::Profile;
 use bellwether_core::session::agent::AgentSession;
@@ -22,6 +23,7 @@ use crate::clock::{self, Clock};
 use crate::config::{self, Config};
 use crate::definitions;
 use crate::executor::Ports;
+use crate::executor::kubernetes::assignments::{self, ShowError};
 use crate::executor::kubernetes::client::{Cluster, ClusterError, ConnectError};
 use crate::executor::kubernetes::{self, ReconcileError};
 use crate::identity::{self, Identity, IdentityError, Join, Start};
@@ -53,6 +55,8 @@ enum Cause {
     Journal(#[from] JournalError),
     #[error("the reconciler failed")]
     Reconcile(#[from] ReconcileError),
+    #[error("what shows the targets in the cluster failed")]
+    Show(#[from] ShowError),
     #[error("a part of the agent broke down")]
     Part(#[source] JoinError),
     #[error("a part of the agent ended by itself")]
@@ -66,9 +70,11 @@ impl RunError {
             Cause::Connect(error) => error.hint(),
             Cause::Identity(error) => error.hint(),
             Cause::Enroll(error) => error.hint(),
-            Cause::Journal(error) | Cause::Reconcile(ReconcileError::Replaced(error)) => error.hint(),
+            Cause::Journal(error)
+            | Cause::Reconcile(ReconcileError::Replaced(error))
+            | Cause::Show(ShowError::Replaced(error)) => error.hint(),
             Cause::TokenFile { .. } => Some("check BELLWETHER_TOKEN_FILE".into()),
-            Cause::Reconcile(_) | Cause::Part(_) | Cause::Ended => None,
+            Cause::Reconcile(_) | Cause::Show(_) | Cause::Part(_) | Cause::Ended => None,
         }
     }
 
@@ -222,6 +228,9 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let (to_link, profiles) = watch::channel(Profile { facts: ready.facts.clone(), ..Profile::default() });
     let (wanted_sender, wanted) = watch::channel(BTreeSet::new());
     let (definitions_sender, definitions) = mpsc::channel(1);
+    let (shown_sender, shown) = mpsc::channel(CHANGES_MAX);
+    let (holds_sender, holds) = watch::channel(None);
+    let shows = assignments::Ports { told: shown, holds: holds_sender, profile: to_link.subscribe() };
     let session = AgentSession::new(ready.boot, version, ready.facts, compression::decompress, clock.now())
         .with_dry_runs(if config.dry_run { DryRuns::Taken } else { DryRuns::Off })
         .resume(inventory.iter().map(|journalled| &journalled.assignment))
@@ -274,7 +283,11 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let fence = Fence::new(ready.store.clone(), &ready.journal);
     let writer = journal::serve((ready.store, fence.clone()), ready.journal, to_writer, stop.clone());
     parts.spawn(async { Ok(writer.await?) });
-    let to_executor = Ports { written, dry_runs, updates: updates_sender, to_hub: to_hub_sender };
+    let known = inventory.iter().map(|journalled| journalled.assignment.target);
+    let board = Board::new(config.namespace.as_str(), known, clock.now());
+    let showing = assignments::serve((ready.cluster.clone(), fence.clone()), board, clock, shows, stop.clone());
+    parts.spawn(async { Ok(showing.await?) });
+    let to_executor = Ports { written, dry_runs, updates: updates_sender, to_hub: to_hub_sender, shown: shown_sender, holds };
     let home = config.namespace.as_str().into();
     let executor = kubernetes::serve((ready.cluster, fence), home, clock, inventory, to_executor, stop.clone());
     parts.spawn(async { Ok(executor.await?) });

@@ -30,6 +30,7 @@
 
 pub mod api;
 pub mod apply;
+pub mod assignment;
 pub mod audit;
 pub mod backoff;
 mod chain;

@@ -24,6 +24,8 @@ const FOR_PEOPLE: [&str; 5] =
 /// starting again.
 pub fn is_of_an_agent(key: &ObjectKey, is_home: impl Fn(&str) -> bool) -> bool {
     match (&key.namespace, key.group(), key.kind.as_str()) {
+        // Agents write these, and the people of a cluster stop agents by them.
+        (_, "bellwether.dev", "Assignment") => true,
         // What is cluster-scoped may name a namespace all the same.
         (_, "", "Namespace") => is_home(&key.name),
         (_, "rbac.authorization.k8s.io", "ClusterRole" | "ClusterRoleBinding") => {

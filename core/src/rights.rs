@@ -267,6 +267,9 @@ fn of_agent() -> Vec<Value> {
         json!({"apiGroups": [""], "resources": ["namespaces"], "resourceNames": ["kube-system"], "verbs": ["get"]}),
         rule("apiextensions.k8s.io", ["customresourcedefinitions"], &["get", "list", "watch"]),
         rule("apiregistration.k8s.io", ["apiservices"], &["list"]),
+        // What it shows of each target, to the people of the cluster.
+        rule("bellwether.dev", ["assignments"], &["list", "watch", "create", "patch", "delete"]),
+        rule("bellwether.dev", ["assignments/status"], &["patch"]),
     ]
 }
 

@@ -31,13 +31,15 @@ pub(crate) mod kubernetes;
 mod outbox;
 
 use bellwether_core::TargetId;
+use bellwether_core::assignment::Holds;
 use bellwether_core::drift::Drift;
 use bellwether_core::dry_run::DryRun;
 use bellwether_core::journal::{InventoryUpdate, Journalled};
 use bellwether_core::report::Report;
 use bellwether_core::session::DryRan;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use kubernetes::assignments::Told;
 use outbox::Outbox;
 
 /// The ways between an executor and the rest of the agent.
@@ -46,6 +48,10 @@ pub(crate) struct Ports {
     pub(crate) dry_runs: mpsc::Receiver<DryRun>,
     pub(crate) updates: mpsc::Sender<InventoryUpdate>,
     pub(crate) to_hub: mpsc::Sender<Outbound>,
+    /// What is shown where it runs.
+    pub(crate) shown: mpsc::Sender<Told>,
+    /// Who is suspended there; before that is known, nothing is begun.
+    pub(crate) holds: watch::Receiver<Option<Holds>>,
 }
 
 /// What the journal has written down.

@@ -8,6 +8,7 @@ use bellwether_core::journal::InventoryUpdate;
 use bellwether_core::report::Report;
 
 use super::Outbound;
+use super::kubernetes::assignments::Told;
 
 /// Drifts that wait. Of more, the oldest are forgotten; what they were about has been dealt with.
 const DRIFTS_MAX: usize = 256;
@@ -19,6 +20,8 @@ pub(super) struct Outbox {
     drifts: VecDeque<Drift>,
     /// What the journal is to know; at most one for each target, which grows with what the target has.
     updates: BTreeMap<TargetId, InventoryUpdate>,
+    /// What the people of the cluster are to see; at most one for each target.
+    shown: BTreeMap<TargetId, Told>,
 }
 
 impl Outbox {
@@ -46,6 +49,18 @@ impl Outbox {
     pub(super) fn take_outbound(&mut self) -> Option<Outbound> {
         let report = self.reports.pop_first().map(|(_, report)| Outbound::Report(report));
         report.or_else(|| self.drifts.pop_front().map(Outbound::Drift))
+    }
+
+    pub(super) fn show(&mut self, target: TargetId, told: Told) {
+        self.shown.insert(target, told);
+    }
+
+    pub(super) fn has_shown(&self) -> bool {
+        !self.shown.is_empty()
+    }
+
+    pub(super) fn take_shown(&mut self) -> Option<Told> {
+        self.shown.pop_first().map(|(_, told)| told)
     }
 
     pub(super) fn has_updates(&self) -> bool {

@@ -88,6 +88,45 @@ impl Fixture {
         Some(fixture)
     }
 
+    /// As the agent's manifest does. All tests of the cluster share it, and those that began before show nothing.
+    pub(crate) async fn define_assignments(&self) {
+        let definition = include_str!("../../../deploy/charts/bellwether-agent/crds/assignments.yaml");
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/assignments.bellwether.dev";
+        let request = http::Request::patch(format!("{path}?fieldManager=fixture&force=true"))
+            .header(http::header::CONTENT_TYPE, "application/apply-patch+yaml")
+            .body(definition.as_bytes().to_vec())
+            .expect("is a request");
+        self.client.request_text(request).await.expect("applies");
+        self.wait_for("/apis/bellwether.dev/v1alpha1/assignments", |list| list["items"].is_array()).await;
+    }
+
+    /// What shows the test's target, once it is like this.
+    pub(crate) async fn shown(&self, is_so: impl Fn(&Value) -> bool) -> Value {
+        let is_it = |one: &&Value| one["spec"]["targetId"] == self.target.as_uuid().to_string() && is_so(one);
+        let find = |list: &Value| list["items"].as_array().and_then(|all| all.iter().find(is_it).cloned());
+        let list = self.wait_for("/apis/bellwether.dev/v1alpha1/assignments", |list| find(list).is_some()).await;
+        find(&list).expect("is there")
+    }
+
+    /// `kubectl`, if it is there.
+    pub(crate) async fn kubectl(&self, args: &[&str]) -> Option<(bool, String)> {
+        let mut command = tokio::process::Command::new("kubectl");
+        command.arg("--kubeconfig").arg(&self.kubeconfig).args(args).stdin(Stdio::null()).kill_on_drop(true);
+        match command.output().await {
+            Ok(output) => {
+                let text = [output.stdout, output.stderr].concat();
+                Some((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+            }
+            Err(error) => {
+                #[expect(clippy::print_stderr, reason = "what is skipped has to be seen")]
+                {
+                    eprintln!("SKIPPED in part: kubectl does not run: {error}");
+                }
+                None
+            }
+        }
+    }
+
     /// The agent reaches the API server through it from its next start on.
     pub(crate) async fn put_gateway_before(&mut self, plural: &'static str) -> Gateway {
         let gateway = Gateway::start(self.client.clone(), plural).await;

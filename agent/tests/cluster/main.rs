@@ -14,6 +14,7 @@ macro_rules! fixture {
 }
 
 mod adoption;
+mod assignments;
 mod contest;
 mod discovery;
 mod drift;

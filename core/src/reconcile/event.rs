@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::finding::Answer;
 use super::step::Step;
+use crate::assignment::Holds;
 use crate::drift::Fingerprint;
 use crate::health::{self, Ending, Health};
 use crate::journal::Journalled;
@@ -27,6 +28,8 @@ pub enum Event {
     Written(TargetId, u64),
     Answered(Box<Step>, Answer),
     Watched(WatchEvent),
+    /// Who is suspended from now on, by somebody of the cluster.
+    Held(Holds),
 }
 
 /// What is watched: a kind in one version, in all namespaces.

@@ -90,11 +90,11 @@ impl Target {
 
     /// Nothing of this assignment is on its way or about to be.
     fn is_quiet(&self, now: Timestamp) -> bool {
-        let is_busy = !self.under_way.is_empty()
-            || self.rechecks.has_due(now)
-            || self.objects.has_ready()
-            || (self.removals.has_ready() && self.may_remove(now));
-        !is_busy
+        let has_more = !self.is_held()
+            && (self.rechecks.has_due(now)
+                || self.objects.has_ready()
+                || (self.removals.has_ready() && self.may_remove(now)));
+        self.under_way.is_empty() && !has_more
     }
 
     /// What gates ask: the report says that it is healthy.

@@ -23,6 +23,7 @@ use super::removal::Mode;
 use super::removals::Removals;
 use super::retries::Retries;
 use super::standing::Said;
+use crate::assignment::Suspension;
 use crate::bundle::Entry;
 use crate::object::Identity;
 use crate::session::{Action, Assignment, Prune};
@@ -55,6 +56,8 @@ pub(super) struct Target {
     /// Found and not told yet.
     pub(super) drifts: Vec<Drifted>,
     pub(super) said: Said,
+    /// Somebody of the cluster has stopped it: it gets no step, and what is seen of it is judged as ever.
+    pub(super) held: Option<Suspension>,
 }
 
 impl Target {
@@ -84,6 +87,7 @@ impl Target {
             changed_since_told: BTreeSet::new(),
             drifts: Vec::new(),
             said: Said::default(),
+            held: None,
         };
         target.begin(now, manner);
         target
@@ -175,6 +179,18 @@ impl Target {
         self.note_installed(now);
     }
 
+    /// A tombstone is held as well: it deletes. What is on its way comes to its end.
+    pub(super) fn hold(&mut self, by: Option<&Suspension>) {
+        if self.held.as_ref() != by {
+            self.held = by.cloned();
+            self.said.note_change();
+        }
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// It gets no further step before an answer comes.
     pub(super) fn is_full(&self, under_way_max: Option<usize>) -> bool {
         under_way_max.is_some_and(|max| self.under_way.len() >= max)
@@ -182,7 +198,7 @@ impl Target {
 
     /// When there is something new to do or to say, if nothing happens before.
     pub(super) fn next_wake(&self, under_way_max: Option<usize>) -> Option<Timestamp> {
-        if self.is_full(under_way_max) {
+        if self.is_held() || self.is_full(under_way_max) {
             return self.said.turns_at();
         }
         let recheck = self.rechecks.next_wake(|identity| !self.under_way.contains(identity));

@@ -18,6 +18,7 @@ use super::inventory::{Inventory, Learned};
 use super::step::{Act, Step};
 use super::target::Target;
 use crate::apply::is_applied_once;
+use crate::assignment::Holds;
 use crate::bundle::Entry;
 use crate::journal::{InventoryUpdate, Journalled};
 use crate::report::Report;
@@ -43,6 +44,7 @@ pub struct Targets {
     freshness: BTreeMap<Kind, Freshness>,
     /// Of one target: what hangs in it leaves room for others.
     under_way_max: Option<usize>,
+    holds: Holds,
 }
 
 /// What an event taught, beside what is to be done.
@@ -77,8 +79,16 @@ impl Targets {
                 self.see_all(&kind, began_at, &uids, now);
             }
             Event::Watched(WatchEvent::Freshness { kind, freshness }) => self.set_freshness(&kind, freshness, now),
+            Event::Held(holds) => self.hold(holds),
         }
         told
+    }
+
+    fn hold(&mut self, holds: Holds) {
+        self.holds = holds;
+        for (&id, target) in &mut self.by_id {
+            target.hold(self.holds.of(id));
+        }
     }
 
     fn accept(&mut self, journalled: Journalled, now: Timestamp, told: &mut EventOutcome) {
@@ -96,6 +106,7 @@ impl Targets {
             let assigned = (journalled.assignment, journalled.bundle_since);
             let mut target = Target::new(assigned, inventory, self.freshness.clone(), now, manner);
             told.learn(id, target.take_learned());
+            target.hold(self.holds.of(id));
             self.by_id.insert(id, target);
             return;
         };
@@ -170,7 +181,7 @@ impl Targets {
         };
         for range in [after, until] {
             for (&id, target) in self.by_id.range_mut(range) {
-                if target.is_full(self.under_way_max) {
+                if target.is_held() || target.is_full(self.under_way_max) {
                     continue;
                 }
                 if let Some(step) = target.take_step(now) {

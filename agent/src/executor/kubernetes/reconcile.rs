@@ -10,8 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::dry_run::{AT_ONCE_MAX, DryRun};
+use bellwether_core::TargetId;
+use bellwether_core::assignment::{Holds, Shown};
 use bellwether_core::journal::Journalled;
-use bellwether_core::reconcile::{self, Act, Answer, Event, Finding, Kind, Step, Targets, WatchEvent};
+use bellwether_core::object::OWNER_ANNOTATION;
+use bellwether_core::reconcile::{self, Act, Answer, Event, Finding, Kind, Metadata, Step, Targets, WatchEvent};
 use bellwether_core::report::{Report, Verdict};
 use bellwether_core::session::Assignment;
 use jiff::{SignedDuration, Timestamp};
@@ -19,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::assignments::Told;
 use super::carry_out::carry_out;
 use super::client::Cluster;
 use super::dry_run::DryRunner;
@@ -83,6 +87,10 @@ struct Reconciler {
     to_hub: mpsc::Sender<Outbound>,
     outbox: Outbox,
     progress_at: Timestamp,
+    /// `installation/project/target`, as the objects of each say it.
+    owners: BTreeMap<TargetId, String>,
+    /// It is known who is suspended; until then, nothing is begun.
+    may_begin: bool,
 }
 
 /// A step and what came of it; an error when this agent was replaced.
@@ -98,6 +106,8 @@ enum Wake<'a> {
     WatchEnded(Result<(), JoinError>),
     LinkWritable(mpsc::Permit<'a, Outbound>),
     JournalWritable(mpsc::Permit<'a, InventoryUpdate>),
+    ShownWritable(mpsc::Permit<'a, Told>),
+    Held(Holds),
     Ticked,
 }
 
@@ -110,7 +120,7 @@ pub(crate) async fn serve(
     ports: Ports,
     stop: CancellationToken,
 ) -> Result<(), ReconcileError> {
-    let Ports { mut written, mut dry_runs, updates, to_hub } = ports;
+    let Ports { mut written, mut dry_runs, updates, to_hub, shown, mut holds } = ports;
     let (watch_events, mut watched) = mpsc::channel(WATCH_EVENTS_MAX);
     let mut reconciler = Reconciler::new((cluster, fence), home, clock, (watch_events, to_hub.clone()));
     for journalled in inventory {
@@ -129,6 +139,8 @@ pub(crate) async fn serve(
             Some(ended) = reconciler.watches.join_next() => Wake::WatchEnded(ended),
             Ok(slot) = to_hub.reserve(), if reconciler.outbox.has_outbound() => Wake::LinkWritable(slot),
             Ok(slot) = updates.reserve(), if reconciler.outbox.has_updates() => Wake::JournalWritable(slot),
+            Ok(slot) = shown.reserve(), if reconciler.outbox.has_shown() => Wake::ShownWritable(slot),
+            Ok(()) = holds.changed() => Wake::Held(holds.borrow_and_update().clone().unwrap_or_default()),
             () = clock.sleep_until(wake_at) => Wake::Ticked,
         };
         reconciler.handle(wake)?;
@@ -165,6 +177,8 @@ impl Reconciler {
             watch_events,
             outbox: Outbox::default(),
             progress_at: clock.now(),
+            owners: BTreeMap::new(),
+            may_begin: false,
         }
     }
 
@@ -173,6 +187,8 @@ impl Reconciler {
             Wake::Written(Written::Assigned(journalled)) => self.accept(journalled),
             Wake::Written(Written::Ended(target)) => {
                 self.plan_sweep();
+                self.owners.remove(&target);
+                self.outbox.show(target, Told::Ended(target));
                 self.tell(Event::Ended(target));
             }
             Wake::Written(Written::Learned(target, number)) => self.tell(Event::Written(target, number)),
@@ -202,6 +218,16 @@ impl Reconciler {
                     slot.send(update);
                 }
             }
+            Wake::ShownWritable(slot) => {
+                if let Some(told) = self.outbox.take_shown() {
+                    slot.send(told);
+                }
+            }
+            Wake::Held(holds) => {
+                self.may_begin = true;
+                log_holds(&holds);
+                self.tell(Event::Held(holds));
+            }
             Wake::Ticked => {}
         }
         Ok(())
@@ -223,6 +249,10 @@ impl Reconciler {
 
     fn accept(&mut self, journalled: Journalled) {
         log_accepted(&journalled.assignment);
+        let owner = |body: &Arc<[u8]>| Metadata::of(body).ok()?.annotations.remove(OWNER_ANNOTATION);
+        if let Some(owner) = journalled.objects.values().find_map(owner) {
+            self.owners.insert(journalled.assignment.target, owner);
+        }
         self.plan_sweep();
         self.tell(Event::Accepted(journalled));
     }
@@ -259,7 +289,7 @@ impl Reconciler {
     /// Begins what may begin, and puts down what is to be said.
     fn schedule(&mut self) {
         let now = self.clock.now();
-        while self.slot_at(now) <= now {
+        while self.may_begin && self.slot_at(now) <= now {
             let Some(step) = self.targets.take_step(now) else { break };
             self.begin(Box::new(step), now);
         }
@@ -274,6 +304,8 @@ impl Reconciler {
         for report in self.targets.take_reports(progress_is_due, now) {
             if let Some(assignment) = self.targets.assignment(report.target) {
                 log_report(assignment, &report);
+                let owner = self.owners.get(&report.target).map(String::as_str);
+                self.outbox.show(report.target, Told::Stands(Shown::of(assignment, owner, &report)));
             }
             self.outbox.report(report);
         }
@@ -317,11 +349,21 @@ impl Reconciler {
     fn next_wake(&self) -> Timestamp {
         let progress_at = self.targets.has_changed().then_some(self.progress_at);
         // A free slot is not waited for by the clock, but for those that hang: an answer that frees one is an event.
-        let wakes = [self.targets.next_wake(), progress_at, self.sweep_at];
+        let step_at = self.targets.next_wake().filter(|_| self.may_begin);
+        let wakes = [step_at, progress_at, self.sweep_at];
         let soonest = wakes.into_iter().flatten().min().unwrap_or(Timestamp::MAX);
         let now = self.clock.now();
         let slot_at = self.slot_at(now);
         if slot_at > now { soonest.max(self.progress_at).min(slot_at) } else { soonest }
+    }
+}
+
+fn log_holds(holds: &Holds) {
+    if let Some(suspension) = &holds.all {
+        tracing::info!(%suspension, "all targets are held");
+    }
+    for (target, suspension) in &holds.targets {
+        tracing::info!(target.id = %target.as_uuid(), %suspension, "a target is held");
     }
 }
 

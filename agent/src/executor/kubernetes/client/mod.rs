@@ -3,6 +3,7 @@
 //! Nothing here decides: it sends what it is told to, once, with a deadline, and says in [`ClusterError`] what came of
 //! it. It retries nothing (the reconciler has the one retry policy) and forces nothing by itself.
 
+mod assignments;
 mod definitions;
 mod discovery;
 mod error;
@@ -33,6 +34,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+pub(crate) use assignments::{SeenAssignment, Unseen};
 pub(crate) use definitions::Seen as SeenDefinition;
 use discovery::{Discovery, Resource, Served};
 use live::Sending;

@@ -73,6 +73,11 @@ impl Requests {
         self.send(request(Method::PATCH, path, METADATA_ONLY).header(header::CONTENT_TYPE, MERGE_PATCH), body).await
     }
 
+    /// The same; the answer is the whole object.
+    pub(super) async fn merge_in_full(&self, path: &str, body: Vec<u8>) -> Result<Answer, ClusterError> {
+        self.send(request(Method::PATCH, path, JSON).header(header::CONTENT_TYPE, MERGE_PATCH), body).await
+    }
+
     pub(super) async fn delete(&self, path: &str, options: Vec<u8>) -> Result<Answer, ClusterError> {
         self.send(request(Method::DELETE, path, JSON).header(header::CONTENT_TYPE, JSON), options).await
     }
