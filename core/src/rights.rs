@@ -270,6 +270,7 @@ fn of_agent() -> Vec<Value> {
         // What it shows of each target, to the people of the cluster.
         rule("bellwether.dev", ["assignments"], &["list", "watch", "create", "patch", "delete"]),
         rule("bellwether.dev", ["assignments/status"], &["patch"]),
+        rule("events.k8s.io", ["events"], &["create"]),
     ]
 }
 
@@ -362,7 +363,10 @@ mod tests {
             of_cluster.contains(&&rule("", ["namespaces"], &APPLYING)),
             "no namespace is ever deleted: {of_cluster:#?}"
         );
-        let writes = |rule: &&&Value| rule["verbs"].as_array().is_some_and(|verbs| verbs.contains(&json!("patch")));
+        let is_own = |rule: &Value| rule["apiGroups"] == json!(["bellwether.dev"]);
+        let writes = |rule: &&&Value| {
+            rule["verbs"].as_array().is_some_and(|verbs| verbs.contains(&json!("patch"))) && !is_own(rule)
+        };
         assert_eq!(of_cluster.iter().filter(writes).count(), 1, "{of_cluster:#?}");
         let of_shop = rules(&rights, "Role", Some("shop"));
         let scaled = rule(AUTOSCALING, ["horizontalpodautoscalers"], &["list"]);

@@ -22,6 +22,7 @@ pub(super) struct Outbox {
     updates: BTreeMap<TargetId, InventoryUpdate>,
     /// What the people of the cluster are to see; at most one for each target.
     shown: BTreeMap<TargetId, Told>,
+    happened: VecDeque<Told>,
 }
 
 impl Outbox {
@@ -55,12 +56,19 @@ impl Outbox {
         self.shown.insert(target, told);
     }
 
+    pub(super) fn tell_of(&mut self, happened: Told) {
+        if self.happened.len() == DRIFTS_MAX {
+            self.happened.pop_front();
+        }
+        self.happened.push_back(happened);
+    }
+
     pub(super) fn has_shown(&self) -> bool {
-        !self.shown.is_empty()
+        !self.shown.is_empty() || !self.happened.is_empty()
     }
 
     pub(super) fn take_shown(&mut self) -> Option<Told> {
-        self.shown.pop_first().map(|(_, told)| told)
+        self.shown.pop_first().map(|(_, told)| told).or_else(|| self.happened.pop_front())
     }
 
     pub(super) fn has_updates(&self) -> bool {

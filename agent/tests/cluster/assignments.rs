@@ -190,11 +190,10 @@ async fn the_agents_own_object_suspends_all_and_a_text_that_nobody_reads_has_no_
 
 fn is_of_assignments(_: &http::Method, uri: &http::Uri) -> bool {
     uri.path().starts_with("/apis/bellwether.dev/")
-        || uri.query().is_some_and(|it| it.contains("assignments.bellwether.dev"))
 }
 
 #[tokio::test]
-async fn an_agent_without_the_definition_works_and_shows_its_targets_once_it_comes() {
+async fn an_agent_whose_definition_is_not_served_works_and_shows_its_targets_once_it_is() {
     let mut fixture = fixture!();
     fixture.poll_seconds = "1";
     fixture.define_assignments().await;
@@ -251,4 +250,34 @@ async fn what_shows_a_target_goes_with_it() {
     fixture.assign_tombstone(2, Action::Orphan);
 
     fixture.wait_for(&path(&shown), Value::is_null).await;
+}
+
+#[tokio::test]
+async fn what_happens_to_a_target_is_told_as_events_and_none_of_them_has_a_value() {
+    let mut fixture = fixture!();
+    fixture.define_assignments().await;
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "hush-1"), fixture.config_map("b", "1")]);
+    fixture.start_agent();
+    let shown = fixture.shown(is_ready).await;
+    fixture.edit("a", &json!({"data": {"key": "hush-2"}})).await;
+    fixture.wait_for_value("a", "hush-1").await;
+    let b = fixture.config_map("b", "1");
+    fixture.assign_pruning(2, &[fixture.namespace_object(), fixture.config_map("a", "hush-1")], &[b]);
+    fixture.wait_until("b", false).await;
+    fixture.suspend(&shown, Some("until=whenever")).await;
+    fixture.is_suspended(true).await;
+    fixture.suspend(&shown, None).await;
+
+    let uid = shown["metadata"]["uid"].as_str().expect("has one");
+    let events = format!("/apis/events.k8s.io/v1/namespaces/default/events?fieldSelector=regarding.uid%3D{uid}");
+    let has = |list: &Value, reason: &str| {
+        list["items"].as_array().is_some_and(|all| all.iter().any(|one| one["reason"] == reason))
+    };
+    let reasons = ["Applied", "DriftCorrected", "Pruned", "Suspended", "Resumed"];
+    let list = fixture.wait_for(&events, |list| reasons.iter().all(|reason| has(list, reason))).await;
+
+    let notes: Vec<_> =
+        list["items"].as_array().expect("is a list").iter().map(|one| one["note"].to_string()).collect();
+    assert!(notes.iter().any(|note| note.contains("modified by kubectl-edit")), "{notes:?}");
+    assert!(notes.iter().all(|note| !note.contains("hush")), "{notes:?}");
 }

@@ -201,7 +201,7 @@ impl State {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let refused = *lock(&self.refused);
         if let Some((_, code)) = refused.filter(|(picked, _)| picked(&method, &uri)) {
-            return Ok(answer(code, &json!({"message": "not here"})));
+            return Ok(answer(code, &json!({"message": "not here", "code": code.as_u16()})));
         }
         self.hold_back(&method, &uri).await;
         if !self.begin(&method, &uri) {

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::notes::{self, Note, Notes, Reason};
 use super::standing::{self, Shown};
 use super::suspension::{Asked, Suspension};
 use super::{API_VERSION, KIND, PAUSE, SUSPEND_ANNOTATION};
@@ -30,9 +31,12 @@ const REFUSED: Backoff = Backoff {
     jitter: Jitter::None,
 };
 
+/// Between two reminders of a suspension that ends by nothing but somebody.
+const NAG_PAUSE: SignedDuration = SignedDuration::from_hours(1);
+
 /// Whose an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Subject {
+pub(super) enum Subject {
     Agent,
     Target(TargetId),
 }
@@ -99,6 +103,8 @@ struct Row {
     /// Nothing is written before.
     free_at: Option<Timestamp>,
     failures: u32,
+    /// When it is said again that it is suspended.
+    nag_at: Option<Timestamp>,
 }
 
 /// See the module.
@@ -114,6 +120,7 @@ pub struct Board {
     /// What is being listed has been seen.
     listing: Option<BTreeSet<(Subject, String)>>,
     is_listed: bool,
+    notes: Notes,
 }
 
 impl Board {
@@ -128,7 +135,45 @@ impl Board {
             taken: BTreeSet::new(),
             listing: None,
             is_listed: false,
+            notes: Notes::default(),
         }
+    }
+
+    /// Something was done to an object of the target, which the text names.
+    pub fn note(&mut self, target: TargetId, reason: Reason, text: String) {
+        self.notes.put(Subject::Target(target), reason, text);
+    }
+
+    /// The next event, if there is one whose time has come. What happened to a target that has no object is said to nobody.
+    pub fn take_note(&mut self, now: Timestamp) -> Option<Note> {
+        if !self.is_listed {
+            return None;
+        }
+        for (&subject, row) in &mut self.rows {
+            let suspension = row.suspension.as_ref().filter(|it| it.until.is_none());
+            let due = row.nag_at.filter(|&at| at <= now).and(suspension);
+            if let Some(suspension) = due {
+                self.notes.put(subject, Reason::Suspended, suspension.to_string());
+                row.nag_at = Some(later(now, NAG_PAUSE));
+            }
+        }
+        loop {
+            let (subject, reason, text) = self.notes.take(now)?;
+            if let Some(seen) = self.first(subject) {
+                return Some(Note { name: seen.name.clone(), uid: seen.uid, reason, text });
+            }
+        }
+    }
+
+    /// When there may be something to say.
+    pub fn note_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let nags = self.rows.values().filter_map(|row| row.nag_at);
+        nags.chain(self.notes.next_at(now)).min().filter(|_| self.is_listed)
+    }
+
+    /// The namespace of the agent.
+    pub fn home(&self) -> &str {
+        &self.home
     }
 
     /// How a target stands.
@@ -221,6 +266,8 @@ impl Board {
             Suspension::read(seen.asked.as_ref()?, before.as_ref(), now)
         });
         let row = self.rows.entry(subject).or_default();
+        let lasts = suspension.as_ref().is_some_and(|it| it.until.is_none());
+        row.nag_at = lasts.then(|| row.nag_at.unwrap_or_else(|| later(now, NAG_PAUSE)));
         (row.suspension, row.is_doubtful) = (suspension, true);
     }
 
@@ -349,6 +396,13 @@ impl Board {
         let row = subject.and_then(|subject| self.rows.get_mut(&subject));
         match (written, row) {
             (Written::Done(Some(seen)), row) => {
+                let before = self.seen.get(&(seen.subject, seen.name.clone()));
+                let turns = before.filter(|_| matches!(write, Write::Status { .. }));
+                for (reason, text) in
+                    turns.map(|it| notes::turns(&seen.spec, &it.status, &seen.status)).unwrap_or_default()
+                {
+                    self.notes.put(seen.subject, reason, text);
+                }
                 if let Some(row) = row {
                     row.failures = 0;
                 }

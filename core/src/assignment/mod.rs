@@ -8,6 +8,7 @@
 //! | module | decides |
 //! |---|---|
 //! | `board` | which object is to be written next; whose it is; which targets are suspended |
+//! | `notes` | what is told as an event, and how often |
 //! | `standing` | what an object says: its fields and conditions |
 //! | `suspension` | what an annotation asks for, and until when |
 //!
@@ -15,10 +16,12 @@
 //! four objects would cost a third of the rate at which objects are applied.
 
 mod board;
+mod notes;
 mod standing;
 mod suspension;
 
 pub use board::{Board, Holds, Seen, Write, Written};
+pub use notes::{Note, Reason};
 pub use standing::Shown;
 pub use suspension::Suspension;
 

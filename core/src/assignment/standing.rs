@@ -110,6 +110,7 @@ impl Shown {
         };
         let mut status = json!({
             "observedGeneration": generation,
+            "generation": self.generation.get(),
             "synced": self.applied,
             "health": self.verdict.as_str(),
             "message": message,

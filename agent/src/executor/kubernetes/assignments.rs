@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use bellwether_core::TargetId;
-use bellwether_core::assignment::{Board, DEFINITION, Holds, Shown, Write, Written};
+use bellwether_core::assignment::{Board, DEFINITION, Holds, Reason, Shown, Write, Written};
 use bellwether_core::session::Profile;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
@@ -38,6 +38,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(2);
 pub(crate) enum Told {
     Stands(Shown),
     Ended(TargetId),
+    /// Something was done to an object, which the text names.
+    Happened(TargetId, Reason, String),
 }
 
 pub(crate) struct Ports {
@@ -56,7 +58,13 @@ pub(crate) enum ShowError {
     Replaced(#[from] JournalError),
 }
 
-type Done = Result<(Write, Result<Option<serde_json::Value>, ClusterError>), JournalError>;
+/// What came of a request; an error when this agent was replaced.
+type Done = Result<Answer, JournalError>;
+
+enum Answer {
+    Written(Write, Result<Option<serde_json::Value>, ClusterError>),
+    Noted(Result<(), ClusterError>),
+}
 
 enum Wake {
     Told(Told),
@@ -81,6 +89,8 @@ struct Shower {
     again_at: Option<Timestamp>,
     /// Nothing is written before: it is forbidden.
     may_write_at: Timestamp,
+    /// The same of events.
+    may_note_at: Timestamp,
     was_told: Option<Unseen>,
 }
 
@@ -105,6 +115,7 @@ pub(crate) async fn serve(
         writes: JoinSet::new(),
         again_at: None,
         may_write_at: clock.now(),
+        may_note_at: clock.now(),
         was_told: None,
     };
     shower.watch();
@@ -134,6 +145,7 @@ impl Shower {
         match wake {
             Wake::Told(Told::Stands(shown)) => self.board.show(shown),
             Wake::Told(Told::Ended(target)) => self.board.end(target),
+            Wake::Told(Told::Happened(target, reason, text)) => self.board.note(target, reason, text),
             Wake::Seen(SeenAssignment::Begins) => self.board.begin_list(),
             Wake::Seen(SeenAssignment::Listed) => {
                 self.was_told = None;
@@ -146,10 +158,10 @@ impl Shower {
             }
             Wake::Seen(SeenAssignment::Gone(name)) => self.board.see_gone(&name, now),
             Wake::Unseen(unseen) => self.lose(unseen?, &profile.borrow(), now),
-            Wake::Answered(answered) => {
-                let (write, answer) = answered??;
-                self.record(&write, answer, now);
-            }
+            Wake::Answered(answered) => match answered?? {
+                Answer::Written(write, answer) => self.record(&write, answer, now),
+                Answer::Noted(answer) => self.record_note(&answer, now),
+            },
             Wake::Profile => {
                 if has_definition(&profile.borrow_and_update()) && self.was_told == Some(Unseen::Missing) {
                     self.watch();
@@ -175,6 +187,7 @@ impl Shower {
         if self.was_told.replace(unseen) != Some(unseen) {
             let hint = match unseen {
                 Unseen::Missing => "apply the agent's newer manifest, which has the definition of `Assignment`",
+                Unseen::Unserved => "see why the API server does not serve its definition `assignments.bellwether.dev`",
                 Unseen::Refused => {
                     "let the agent list, watch, create, patch and delete `assignments` of bellwether.dev"
                 }
@@ -182,7 +195,7 @@ impl Shower {
             };
             tracing::warn!(hint, "the targets are not shown in the cluster, and nobody can suspend them there");
         }
-        let is_to_come = unseen == Unseen::Missing && has_definition(profile);
+        let is_to_come = unseen == Unseen::Unserved || unseen == Unseen::Missing && has_definition(profile);
         let pause = if is_to_come { SERVED_PAUSE } else { REFUSED_PAUSE };
         self.again_at = Some(now.saturating_add(pause).unwrap_or(Timestamp::MAX));
         if unseen == Unseen::Missing || self.board.holds(now).is_none() {
@@ -204,19 +217,50 @@ impl Shower {
     /// Begins the next write, if none is on its way.
     fn write(&mut self) {
         let now = self.clock.now();
-        if !self.writes.is_empty() || self.may_write_at > now {
+        if !self.writes.is_empty() {
             return;
         }
-        let Some(write) = self.board.take_write(now) else { return };
+        if self.may_write_at > now {
+            return self.note(now);
+        }
+        let Some(write) = self.board.take_write(now) else { return self.note(now) };
         let (cluster, fence) = (self.cluster.clone(), self.fence.clone());
         self.writes.spawn(async move {
             // What another agent of this identity has shown since is not to be written over.
             if let Some(error) = fence.check().await? {
-                return Ok((write, Err(error)));
+                return Ok(Answer::Written(write, Err(error)));
             }
             let answer = cluster.write_assignment(&write).await;
-            Ok((write, answer))
+            Ok(Answer::Written(write, answer))
         });
+    }
+
+    /// What happened is said after what is so.
+    fn note(&mut self, now: Timestamp) {
+        if self.may_note_at > now {
+            return;
+        }
+        let Some(note) = self.board.take_note(now) else { return };
+        let (cluster, fence) = (self.cluster.clone(), self.fence.clone());
+        let event = note.body(self.board.home(), now);
+        self.writes.spawn(async move {
+            if let Some(error) = fence.check().await? {
+                return Ok(Answer::Noted(Err(error)));
+            }
+            Ok(Answer::Noted(cluster.write_event(&event).await))
+        });
+    }
+
+    /// An event that is lost is not written again: what is so stands in the object.
+    fn record_note(&mut self, answer: &Result<(), ClusterError>, now: Timestamp) {
+        match answer {
+            Ok(()) => {}
+            Err(error @ ClusterError::Forbidden { .. }) => {
+                tracing::warn!(%error, "no events are written");
+                self.may_note_at = now.saturating_add(REFUSED_PAUSE).unwrap_or(Timestamp::MAX);
+            }
+            Err(error) => tracing::debug!(%error, "an event is lost"),
+        }
     }
 
     fn record(&mut self, write: &Write, answer: Result<Option<serde_json::Value>, ClusterError>, now: Timestamp) {
@@ -241,7 +285,13 @@ impl Shower {
         // An answer is an event of its own.
         let write_at = self.board.write_at(now).filter(|_| self.writes.is_empty());
         let write_at = write_at.map(|at| at.max(self.may_write_at));
-        [write_at, self.board.ends_at(now), self.again_at].into_iter().flatten().min().unwrap_or(Timestamp::MAX)
+        let note_at = self.board.note_at(now).filter(|_| self.writes.is_empty());
+        let note_at = note_at.map(|at| at.max(self.may_note_at));
+        [write_at, note_at, self.board.ends_at(now), self.again_at]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use bellwether_core::dry_run::{AT_ONCE_MAX, DryRun};
 use bellwether_core::TargetId;
-use bellwether_core::assignment::{Holds, Shown};
+use bellwether_core::assignment::{Holds, Reason, Shown};
+use bellwether_core::drift::Response;
 use bellwether_core::journal::Journalled;
 use bellwether_core::object::OWNER_ANNOTATION;
 use bellwether_core::reconcile::{self, Act, Answer, Event, Finding, Kind, Metadata, Step, Targets, WatchEvent};
@@ -237,6 +238,11 @@ impl Reconciler {
     fn tell(&mut self, event: Event) {
         let told = self.targets.handle(event, self.clock.now(), chance());
         for drifted in told.drifts {
+            if drifted.response == Response::Corrected {
+                let by = drifted.found.manager.as_deref().unwrap_or("somebody");
+                let text = format!("{} was {} by {by}", drifted.key, drifted.found.change.as_str());
+                self.outbox.tell_of(Told::Happened(drifted.target, Reason::DriftCorrected, text));
+            }
             self.outbox.drift(drifted.with_id(clock::new_id()));
         }
         for update in told.updates {
@@ -260,6 +266,10 @@ impl Reconciler {
     fn record(&mut self, step: Box<Step>, answer: Answer) {
         let Some(assignment) = self.targets.assignment(step.target) else { return };
         log_answer(assignment, &step, &answer);
+        if matches!((&answer.finding, &step.act), (Finding::Gone, Act::Delete { .. })) {
+            let told = Told::Happened(step.target, Reason::Pruned, format!("{} was deleted", step.key));
+            self.outbox.tell_of(told);
+        }
         if matches!(answer.finding, Finding::Applied { .. } | Finding::AsFound { .. } | Finding::Kept { .. }) {
             self.watch(Kind::of(&step.key));
         }

@@ -313,3 +313,61 @@ fn who_is_suspended_is_not_known_before_all_was_listed() {
     let held = board.holds(at(5)).expect("is known");
     assert!(held.of(id(1)).is_some() && held.of(id(9)).is_some(), "everything");
 }
+
+#[test]
+fn what_happens_is_said_once_and_many_of_a_kind_are_counted() {
+    let mut server = Server::default();
+    let mut board = begun(&[1], &mut server, at(0));
+    board.show(shown(1, 7, Verdict::Healthy));
+    for second in 0..10 {
+        settle(&mut board, &mut server, at(second));
+    }
+    let mut said = Vec::new();
+    let mut listen = |board: &mut Board, now| {
+        said.clear();
+        said.extend(std::iter::from_fn(|| board.take_note(now)).map(|note| (note.name, note.reason, note.text)));
+        said.clone()
+    };
+
+    let applied = "bundle 000000000000 is in place: 1 objects".len();
+    let first = listen(&mut board, at(10));
+    assert!(matches!(first.as_slice(), [(_, Reason::Applied, text)] if text.len() == applied), "{first:?}");
+    for name in ["a", "b", "c"] {
+        board.note(id(1), Reason::DriftCorrected, format!("ConfigMap {name} was changed by kubectl-edit"));
+    }
+    let drifts = listen(&mut board, at(20));
+    assert_eq!(drifts[0].2, "ConfigMap a was changed by kubectl-edit, and 2 more");
+    board.note(id(1), Reason::DriftCorrected, "ConfigMap d".to_owned());
+    assert!(listen(&mut board, at(21)).is_empty() && board.note_at(at(21)) == Some(at(22)));
+    assert_eq!(listen(&mut board, at(22)).len(), 1);
+    assert_eq!(board.note_at(at(100)), None, "nothing is waited for");
+
+    // Another process has the same to say of it, and nothing new.
+    let mut board = begun(&[1], &mut server, at(200));
+    board.show(shown(1, 7, Verdict::Healthy));
+    settle(&mut board, &mut server, at(220));
+    assert!(listen(&mut board, at(220)).is_empty());
+}
+
+#[test]
+fn a_suspension_with_no_end_is_said_again_each_hour() {
+    let mut server = Server::default();
+    let mut board = begun(&[1], &mut server, at(0));
+    board.show(shown(1, 7, Verdict::Healthy));
+    for second in 0..10 {
+        settle(&mut board, &mut server, at(second));
+    }
+    while board.take_note(at(10)).is_some() {}
+
+    server.annotate("web", Some("until=whenever"), &mut board, at(100));
+    settle(&mut board, &mut server, at(100));
+    let note = board.take_note(at(100)).expect("it is said");
+    assert_eq!((note.reason, note.body(HOME, at(100))["type"].clone()), (Reason::Suspended, json!("Warning")));
+    assert_eq!((board.take_note(at(3699)), board.note_at(at(3699))), (None, Some(at(3700))));
+    assert!(board.take_note(at(3700)).is_some());
+    server.annotate("web", None, &mut board, at(4000));
+    settle(&mut board, &mut server, at(4000));
+
+    assert_eq!(board.take_note(at(4000)).map(|note| note.reason), Some(Reason::Resumed));
+    assert_eq!(board.note_at(at(9000)), None);
+}

@@ -46,7 +46,9 @@ pub(crate) enum SeenAssignment {
 pub(crate) enum Unseen {
     /// Their definition is not installed, so there are none.
     Missing,
-    /// There may be some: the agent has no right to them, or they are defined and not served.
+    /// They are defined, and not served.
+    Unserved,
+    /// There may be some, and the agent has no right to them.
     Refused,
     /// Nobody listens any more.
     Unheard,
@@ -69,7 +71,10 @@ impl Cluster {
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
-                    failures = 0;
+                    // A list begins with each try, and only then fails.
+                    if !matches!(event, Event::Init) {
+                        failures = 0;
+                    }
                     if let Some(seen) = seen(event)
                         && to.send(seen).await.is_err()
                     {
@@ -80,7 +85,9 @@ impl Cluster {
                     failures += 1;
                     match status(&error) {
                         Some(404) if matches!(self.defines_assignments().await, Ok(false)) => return Unseen::Missing,
-                        Some(403 | 404) if failures >= REFUSALS_MAX => return Unseen::Refused,
+                        Some(404) if failures >= REFUSALS_MAX => return Unseen::Unserved,
+                        // Whatever stands there and answers so: nothing is held back for it any longer.
+                        Some(code) if code < 500 && code != 429 && failures >= REFUSALS_MAX => return Unseen::Refused,
                         _ => {}
                     }
                     tracing::debug!(error = %told(&error), "what shows the targets in the cluster is not seen");
@@ -95,6 +102,12 @@ impl Cluster {
         let path = format!("{DEFINITIONS}?fieldSelector=metadata.name%3D{DEFINITION}");
         let found: Vec<Value> = self.inner.requests.list_metadata(&path).await?.items()?;
         Ok(!found.is_empty())
+    }
+
+    /// In the namespace that events on what is cluster-scoped are in.
+    pub(crate) async fn write_event(&self, event: &Value) -> Result<(), ClusterError> {
+        let path = format!("/apis/events.k8s.io/v1/namespaces/default/events?fieldManager={MANAGER}");
+        self.inner.requests.post(&path, event.to_string().into_bytes()).await.map(drop)
     }
 
     /// What is there then; `None`: nothing is.
