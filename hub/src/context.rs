@@ -80,6 +80,8 @@ pub(crate) struct Hub {
     pub(crate) told_renders: ToldRenders,
     /// Of clusters' targets: entries that one began to fail.
     pub(crate) began_to_fail: Buckets<(ClusterId, TargetId)>,
+    /// Of the same: entries that one was suspended or resumed.
+    pub(crate) suspensions: Buckets<(ClusterId, TargetId)>,
     pub(crate) renewals: Buckets<ClusterId>,
     pub(crate) enrolments: Buckets<ClusterId>,
     /// Of certificates: streams and renewals that begin with them.

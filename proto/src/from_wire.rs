@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bellwether_core::apis::{APIS_BYTES_MAX, Apis};
+use bellwether_core::assignment::SUSPENSION_BYTES_MAX;
 use bellwether_core::bundle::{Manifest, ManifestError};
 use bellwether_core::definitions::{DEFINITION_PACKED_BYTES_MAX, DEFINITIONS_BYTES_MAX, DEFINITIONS_MAX, Definitions};
 use bellwether_core::drift::{
@@ -12,7 +13,8 @@ use bellwether_core::drift::{
 use bellwether_core::dry_run::{self, DryRun, DryRuns};
 use bellwether_core::quoting::without_values;
 use bellwether_core::report::{
-    Counts, LINES_MAX, MESSAGE_BYTES_MAX, ObjectLine, Outcome, Report, Verdict, bounded_message, bounded_text,
+    Counts, LINES_MAX, MESSAGE_BYTES_MAX, ObjectLine, Outcome, Report, Suspended, Verdict, bounded_message,
+    bounded_text,
 };
 use bellwether_core::session::{
     Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, DryRan, HeartbeatPolicy, Hello, HubMessage, Listed,
@@ -327,8 +329,21 @@ fn report(message: v1::Report) -> Result<(ReportSequence, Report), WireError> {
         verdict: verdict(message.verdict)?,
         objects: Counts { total: message.total, in_place: message.in_place, healthy: message.healthy },
         lines: message.lines.into_iter().map(object_line).collect::<Result<_, _>>()?,
+        suspended: message.suspended.map(suspended).transpose()?,
     };
     Ok((ReportSequence::new(message.sequence), report))
+}
+
+/// An agent has cut and cleaned it; who says that he is one may not have.
+fn suspended(message: v1::Suspended) -> Result<Suspended, WireError> {
+    let time =
+        |field, microseconds| Timestamp::from_microsecond(microseconds).map_err(|_| WireError::Malformed { field });
+    Ok(Suspended {
+        since: time("suspended.since_us", message.since_us)?,
+        until: message.until_us.map(|at| time("suspended.until_us", at)).transpose()?,
+        reason: bounded_text(&message.reason, SUSPENSION_BYTES_MAX),
+        by: bounded_text(&message.by, SUSPENSION_BYTES_MAX),
+    })
 }
 
 fn drift(message: v1::Drift) -> Result<(ReportSequence, Drift), WireError> {

@@ -9,7 +9,7 @@ use bellwether_core::session::{
     Action, Adopt, AgentMessage, Assignment, Desired, DriftMode, DryRan, Hello, HubMessage, Listed, Packed, Piece,
     Profile, ProfileWanted, Prune, Replace, Want, Welcome,
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use prost::Message as _;
 
 use crate::{compression, v1};
@@ -243,6 +243,12 @@ fn report_to_wire(sequence: ReportSequence, report: Report) -> v1::Report {
         in_place: report.objects.in_place,
         healthy: report.objects.healthy,
         lines: report.lines.into_iter().map(Into::into).collect(),
+        suspended: report.suspended.map(|suspended| v1::Suspended {
+            since_us: suspended.since.as_microsecond(),
+            until_us: suspended.until.map(Timestamp::as_microsecond),
+            reason: suspended.reason,
+            by: suspended.by,
+        }),
     }
 }
 

@@ -55,6 +55,7 @@ fn from_agent() -> Vec<AgentMessage> {
         verdict: Verdict::Failed,
         objects: Counts { total: 3, in_place: 2, healthy: 1 },
         lines: vec![line],
+        suspended: None,
     };
     let drift = Drift {
         id: Uuid::from_u128(9),
@@ -179,6 +180,22 @@ fn a_field_of_a_later_version_is_passed_over() {
     let heard = v1::FromAgent::decode(bytes.as_slice()).expect("decodes");
 
     assert_eq!(agent_message(heard).expect("is accepted"), AgentMessage::Heartbeat);
+}
+
+#[test]
+fn a_suspension_that_its_agent_did_not_cut_and_clean_is_cut_and_cleaned() {
+    let mut message = v1::FromAgent::from(from_agent()[1].clone());
+    if let Some(v1::from_agent::Message::Report(report)) = &mut message.message {
+        let text = format!("\u{1b}[31mred\u{202e}{}", "x".repeat(100_000));
+        report.suspended = Some(v1::Suspended { since_us: 0, until_us: None, reason: text.clone(), by: text });
+    }
+
+    let AgentMessage::Report(_, report) = agent_message(message).expect("is accepted") else { panic!("is a report") };
+
+    let suspended = report.suspended.expect("it says so");
+    for text in [suspended.reason, suspended.by] {
+        assert!(text.len() <= 256 && text.starts_with(" [31mred x"), "{text}");
+    }
 }
 
 #[test]

@@ -73,6 +73,7 @@ impl Unwritten {
             verdict: Verdict::Degraded,
             objects: Counts { total, ..Counts::default() },
             lines: vec![line],
+            suspended: None,
         })
     }
 }

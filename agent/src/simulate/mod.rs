@@ -208,6 +208,7 @@ fn all_well(assignment: &Assignment) -> Report {
         verdict: Verdict::Healthy,
         objects: Counts { total: count, in_place: count, healthy: count },
         lines: Vec::new(),
+        suspended: None,
     }
 }
 

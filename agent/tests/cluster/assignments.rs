@@ -178,9 +178,10 @@ async fn the_agents_own_object_suspends_all_and_a_text_that_nobody_reads_has_no_
             agent["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(says))
         })
         .await;
+    fixture.is_suspended(true).await;
     fixture.edit("a", &json!({"data": {"key": "theirs"}})).await;
     fixture.assign(2, &[fixture.namespace_object(), fixture.config_map("a", "2")]);
-    fixture.report(|report| report.generation == Generation::new(2)).await;
+    fixture.report(|report| report.generation == Generation::new(2) && report.suspended.is_some()).await;
     fixture.shown(|shown| shown["spec"]["generation"] == 2 && shown["status"]["synced"] == false).await;
 
     assert_eq!(fixture.fetch("ConfigMap", "a").await["data"]["key"], "theirs");

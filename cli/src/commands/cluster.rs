@@ -246,7 +246,10 @@ fn draw_targets(targets: &[ClusterTarget], style: Style) -> String {
             Field::from(&target.target),
             target.digest.short().into(),
             yes_no(target.applied),
-            verdict(target.verdict),
+            match &target.suspended {
+                Some(suspended) => suspended.to_string().into(),
+                None => verdict(target.verdict),
+            },
             format!("{}/{}", target.objects.healthy, target.objects.total).into(),
             target.reported_at.map_or_else(String::new, |at| age(at, now)).into(),
         ]

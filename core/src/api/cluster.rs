@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::Metadata;
 use crate::labels::Annotations;
-use crate::report::{Counts, ObjectLine, Verdict};
+use crate::report::{Counts, ObjectLine, Suspended, Verdict};
 use crate::{Condition, Digest, Generation, Labels, Name};
 
 /// A registered Kubernetes cluster.
@@ -148,6 +148,9 @@ pub struct ClusterTarget {
     pub reported_at: Option<Timestamp>,
     /// What is not well, worst first; at most [`LINES_MAX`](crate::report::LINES_MAX).
     pub lines: Vec<ObjectLine>,
+    /// Somebody of the cluster has stopped it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<Suspended>,
 }
 
 /// `POST /api/v1/clusters`.

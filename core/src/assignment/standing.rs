@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::suspension::Suspension;
-use crate::report::{Counts, Report, Verdict};
+use crate::report::{Counts, Report, Suspended, Verdict};
 use crate::session::{Action, Assignment};
 use crate::{Digest, Generation, Name, TargetId, TraceId};
 
@@ -26,6 +26,8 @@ pub struct Shown {
     pub may_pass: bool,
     pub objects: Counts,
     pub message: String,
+    /// By its own object or by that of the agent, as the hub is told.
+    pub suspended: Option<Suspended>,
 }
 
 impl Shown {
@@ -44,6 +46,7 @@ impl Shown {
             may_pass: report.may_pass(),
             objects: report.objects,
             message: report.lines.first().map(ToString::to_string).unwrap_or_default(),
+            suspended: report.suspended.clone(),
         }
     }
 
@@ -102,7 +105,9 @@ impl Shown {
         (generation, before): (i64, &Value),
         now: Timestamp,
     ) -> Value {
-        let active = suspension.filter(|it| !it.is_over(now));
+        let own = suspension.filter(|it| !it.is_over(now));
+        let active = own.map(Suspension::told).or_else(|| self.suspended.clone());
+        let active = active.as_ref();
         let message = match active {
             Some(suspension) if self.message.is_empty() => suspension.to_string(),
             Some(suspension) => format!("{suspension}; {}", self.message),
@@ -120,12 +125,13 @@ impl Shown {
                 "healthy": self.objects.healthy,
             },
         });
-        let said = self.conditions(active).into_iter().chain([suspended(active)]);
+        let is_readable = own.is_none_or(|it| it.problem.is_empty());
+        let said = self.conditions(active).into_iter().chain([suspended(active, is_readable)]);
         status["conditions"] = conditions(said, (generation, before), now);
         with_times(status, suspension, before, now)
     }
 
-    fn conditions(&self, suspension: Option<&Suspension>) -> [Said; 4] {
+    fn conditions(&self, suspension: Option<&Suspended>) -> [Said; 4] {
         let failed = self.verdict == Verdict::Failed;
         let stalled = failed && !self.may_pass;
         let is_well = self.applied && self.verdict == Verdict::Healthy;
@@ -162,19 +168,23 @@ pub(super) fn agent_status(
     (generation, before): (i64, &Value),
     now: Timestamp,
 ) -> Value {
-    let active = suspension.filter(|it| !it.is_over(now));
-    let message = active.map(ToString::to_string).unwrap_or_default();
+    let own = suspension.filter(|it| !it.is_over(now));
+    let active = own.map(Suspension::told);
+    let message = active.as_ref().map(ToString::to_string).unwrap_or_default();
     let mut status = json!({"observedGeneration": generation, "message": message});
     let (ready, reason) = if active.is_some() { ("False", "Suspended") } else { ("True", "Running") };
-    let said = [Said { kind: "Ready", status: ready, reason, message: String::new() }, suspended(active)];
+    let said = [
+        Said { kind: "Ready", status: ready, reason, message: String::new() },
+        suspended(active.as_ref(), own.is_none_or(|it| it.problem.is_empty())),
+    ];
     status["conditions"] = conditions(said, (generation, before), now);
     with_times(status, suspension, before, now)
 }
 
-fn suspended(active: Option<&Suspension>) -> Said {
+fn suspended(active: Option<&Suspended>, is_readable: bool) -> Said {
     let (reason, message) = match active {
         None => ("NotSuspended", String::new()),
-        Some(it) if it.problem.is_empty() => ("Suspended", it.to_string()),
+        Some(it) if is_readable => ("Suspended", it.to_string()),
         Some(it) => ("UnreadableAnnotation", it.to_string()),
     };
     Said { kind: "Suspended", status: truth(active.is_some()), reason, message }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SUSPENSION_BYTES_MAX;
 use crate::Digest;
-use crate::report::bounded_text;
+use crate::report::{Suspended, bounded_text};
 use crate::rollout::HumanDuration;
 
 /// Somebody of the cluster has stopped what the agent does, as it stands in the status of the object that says so. There it
@@ -64,27 +64,26 @@ impl Suspension {
         Some(Self { since: now, until, reason, by: asked.by.clone(), problem, of: asked.of.clone() })
     }
 
+    /// As the hub is told.
+    pub fn told(&self) -> Suspended {
+        let reason = match self.problem.as_str() {
+            "" => self.reason.clone(),
+            problem => {
+                bounded_text(&format!("with no end, as its annotation cannot be read: {problem}"), SUSPENSION_BYTES_MAX)
+            }
+        };
+        Suspended { since: self.since, until: self.until, reason, by: self.by.clone() }
+    }
+
     /// It has ended by itself.
     pub fn is_over(&self, now: Timestamp) -> bool {
         self.until.is_some_and(|until| until <= now)
     }
 }
 
-/// `suspended by kubectl-annotate until 2026-11-29T12:00:00Z: INC-42`
 impl std::fmt::Display for Suspension {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("suspended")?;
-        if !self.by.is_empty() {
-            write!(f, " by {}", self.by)?;
-        }
-        if let Some(until) = self.until {
-            write!(f, " until {}", until.strftime("%Y-%m-%dT%H:%M:%SZ"))?;
-        }
-        match (self.problem.as_str(), self.reason.as_str()) {
-            ("", "") => Ok(()),
-            ("", reason) => write!(f, ": {reason}"),
-            (problem, _) => write!(f, ", with no end, as its annotation cannot be read: {problem}"),
-        }
+        self.told().fmt(f)
     }
 }
 

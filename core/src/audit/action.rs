@@ -110,6 +110,9 @@ actions! {
     ReportFailed = "report.failed",
     ReportDegraded = "report.degraded",
     ReportRefused = "report.refused",
+    /// Somebody of the cluster has stopped what its agent does with a target.
+    ReportSuspended = "report.suspended",
+    ReportResumed = "report.resumed",
     /// It could not be stored.
     ReportDropped = "report.dropped",
     DriftFound = "drift.found",

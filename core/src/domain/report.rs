@@ -1,5 +1,6 @@
 //! What an agent saw, as it tells the hub: of which generation, with which verdict, object by object.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Generation, ObjectKey, TargetId};
@@ -163,6 +164,41 @@ pub struct Report {
     pub objects: Counts,
     /// What is not well, worst first, and what is left to others; at most [`LINES_MAX`].
     pub lines: Vec<ObjectLine>,
+    /// Nothing is done to it until that ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspended: Option<Suspended>,
+}
+
+/// Somebody of the cluster has stopped what its agent does with a target ([`crate::assignment`]). The texts are a person's,
+/// cut and cleaned: at most [`crate::assignment::SUSPENSION_BYTES_MAX`] bytes each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Suspended {
+    /// When the agent saw it first, by its own clock.
+    pub since: Timestamp,
+    /// It ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Why, or why the text cannot be read.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// The program that wrote it, as the API server has it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub by: String,
+}
+
+/// `suspended by kubectl-annotate until 2026-11-29T12:00:00Z: INC-42`
+impl std::fmt::Display for Suspended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("suspended")?;
+        if !self.by.is_empty() {
+            write!(f, " by {}", self.by)?;
+        }
+        if let Some(until) = self.until {
+            write!(f, " until {}", until.strftime("%Y-%m-%dT%H:%M:%SZ"))?;
+        }
+        if self.reason.is_empty() { Ok(()) } else { write!(f, ": {}", self.reason) }
+    }
 }
 
 impl Report {

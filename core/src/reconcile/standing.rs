@@ -10,6 +10,7 @@ use super::owned::Owned;
 use super::phases::{Object, State};
 use super::status::{Standing, roll_up};
 use super::target::Target;
+use crate::assignment::Suspension;
 use crate::report::{Outcome, Report, Verdict};
 use crate::session::Action;
 
@@ -82,6 +83,7 @@ impl Target {
         let leaving = self.removals.standings(now, self.may_remove(now));
         let standings = self.objects.iter().map(|object| self.standing(object, now));
         let mut report = roll_up(&self.assignment, standings, leaving);
+        report.suspended = self.held.as_ref().map(Suspension::told);
         if self.assignment.action != Action::Apply {
             report.applied = self.removals.is_done();
         }

@@ -54,6 +54,7 @@ pub(super) fn roll_up<'a>(
         verdict,
         objects: counts,
         lines: worst_first(told),
+        suspended: None,
     }
 }
 

@@ -270,6 +270,7 @@ scripts::scenarios! {
     offline_clusters_block_when_told_so,
     one_cluster_goes_first_where_nothing_is_written,
     a_skipped_cluster_blocks_nothing,
+    a_suspended_cluster_holds_its_wave_and_never_fails,
     a_joiner_enters_its_wave,
     too_few_healthy_clusters_hold_a_wave,
     a_rejected_object_fails_at_once,

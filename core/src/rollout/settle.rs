@@ -25,6 +25,8 @@ pub struct Evidence {
     pub at: Timestamp,
     /// The worst line of the report, for people; empty when all is well.
     pub message: String,
+    /// Somebody of the cluster has stopped what its agent does; who, until when and why.
+    pub suspended: Option<String>,
 }
 
 /// What the hub sees of a cluster now.
@@ -141,6 +143,11 @@ fn judged(member: &Member, seen: &Seen, now: Timestamp) -> Member {
         return Member { state, judged_from: None, failing_since: None, reason: String::new(), ..member.clone() };
     };
     let fresh = seen.evidence.as_ref().filter(|evidence| (evidence.generation, evidence.digest) == wanted);
+    // Neither healthy nor failed: its wave waits, and its deadline's clock stands until somebody lets it go on.
+    if let Some((evidence, words)) = fresh.and_then(|evidence| Some((evidence, evidence.suspended.as_ref()?))) {
+        let state = if evidence.applied { MemberState::Applied } else { MemberState::Assigned };
+        return Member { state, judged_from: None, failing_since: None, reason: words.clone(), ..member.clone() };
+    }
     let (state, reason, at) = match fresh {
         None => (MemberState::Assigned, "", now),
         Some(evidence) => (state_by(evidence, member.returning), evidence.message.as_str(), evidence.at.min(now)),

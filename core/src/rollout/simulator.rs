@@ -20,6 +20,9 @@ const RECONCILES_MAX: usize = 400;
 /// How the message of a failure begins that may pass.
 pub(super) const MAY_PASS: &str = "denied:";
 
+/// With this a report begins that says so of its cluster.
+const SUSPENDED: &str = "suspended";
+
 pub(super) const OFFLINE_AFTER: SignedDuration = SignedDuration::from_secs(60);
 
 /// One cluster, as it is and as the hub's rows know it.
@@ -158,11 +161,20 @@ impl World {
     ) {
         // As agents say it of what another try may fix.
         let may_pass = verdict == Verdict::Failed && message.starts_with(MAY_PASS);
+        let suspended = message.starts_with(SUSPENDED).then(|| message.to_owned());
         let now = self.now;
         let cluster = self.cluster_mut(id);
         let (generation, digest) = about;
-        cluster.evidence =
-            Some(Evidence { generation, digest, applied, verdict, may_pass, at: now, message: message.to_owned() });
+        cluster.evidence = Some(Evidence {
+            generation,
+            digest,
+            applied,
+            verdict,
+            may_pass,
+            at: now,
+            message: message.to_owned(),
+            suspended,
+        });
         cluster.mark_well(now);
         self.reconcile();
     }

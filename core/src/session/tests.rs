@@ -236,6 +236,7 @@ fn report(number: u128, generation: i64, digest: Digest) -> Report {
         verdict: Verdict::Healthy,
         objects: Counts::default(),
         lines: Vec::new(),
+        suspended: None,
     }
 }
 

@@ -340,6 +340,7 @@ async fn a_report_about_the_assignment_of_another_is_dropped_and_audited() -> Re
             verdict: Verdict::Failed,
             objects: Counts::default(),
             lines: Vec::new(),
+            suspended: None,
         };
 
         let mut session = enroll_fake(scene, "liar").await?.open().await?;

@@ -157,6 +157,7 @@ fn report() -> Report {
         verdict: Verdict::Healthy,
         objects: Counts::default(),
         lines: Vec::new(),
+        suspended: None,
     }
 }
 

@@ -211,6 +211,7 @@ pub(crate) async fn build(config: Config) -> Result<Built, SetupError> {
         join_tries: Buckets::new(JOIN_TRIES),
         told_renders: ToldRenders::new(),
         began_to_fail: Buckets::new(TURNS),
+        suspensions: Buckets::new(TURNS),
         enrolments: Buckets::new(ENROLMENTS),
         calls: Buckets::new(link::CALLS),
         messages: Buckets::new(link::SAID),

@@ -116,6 +116,7 @@ async fn record(hub: &Hub, batch: &[Incoming]) -> Result<(), StoreError> {
         received.iter().partition(|one| assigned.contains_key(&(one.cluster, one.report.target)));
     audit_foreign(hub, &mut change, &foreign, now).await?;
     let newest = newest_of(&expected);
+    audit_suspensions(hub, &mut change, &newest, &assigned, now).await?;
     audit_turns(hub, &mut change, &received, &newest, &assigned, now).await?;
     reports::mark_newer(&mut change, &newest, now).await?;
     let targets = reports::list_decided_by(&mut change, &newest).await?;
@@ -221,6 +222,39 @@ async fn audit_turns(
             hub.began_to_fail.take(key);
             audit_turn(change, one, current, now).await?;
         }
+    }
+    Ok(())
+}
+
+/// Says in the log when somebody of a cluster stops what its agent does there, and when that ends.
+async fn audit_suspensions(
+    hub: &Hub,
+    change: &mut Change<'_>,
+    newest: &[&Received],
+    assigned: &BTreeMap<(ClusterId, TargetId), Assigned>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for one in newest {
+        let key = (one.cluster, one.report.target);
+        let Some(current) = assigned.get(&key) else { continue };
+        let (place, before) = current.said.clone().unzip();
+        let is_newer = place.is_none_or(|place| place < (one.session, one.sequence));
+        let after = &one.report.suspended;
+        if !is_newer || before.flatten() == *after || !hub.suspensions.may(&key) {
+            continue;
+        }
+        hub.suspensions.take(key);
+        let cluster = store::clusters::find(change, one.cluster).await?;
+        let target = store::targets::find_name(change, one.report.target).await?;
+        let (Some(cluster), Some((project, target))) = (cluster, target) else { continue };
+        let action = if after.is_some() { Action::ReportSuspended } else { Action::ReportResumed };
+        let subject = subjects::target(&project, &target);
+        let mut event = Event::new(clock::new_id(), now, actors::agent(&cluster.name), action, subject);
+        event.cluster = Some(cluster.name.to_string());
+        event.trace_id.clone_from(&current.trace_id);
+        event.reason = after.as_ref().map(ToString::to_string).unwrap_or_default();
+        event.detail = serde_json::json!({"generation": one.report.generation, "suspended": after});
+        change.audit(&event).await?;
     }
     Ok(())
 }

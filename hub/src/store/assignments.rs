@@ -500,6 +500,7 @@ mod tests {
             verdict: Verdict::Healthy,
             objects: Counts::default(),
             lines: Vec::new(),
+            suspended: None,
         };
         let (session, sequence) = (SessionNumber::new(1), ReportSequence::new(number));
         let received = Received { cluster, session, sequence, report };

@@ -1,7 +1,7 @@
 //! What runs where: the reads across clusters, sessions, assignments and reports that people ask for.
 
 use bellwether_core::parameters::{Traits, TraitsUsed};
-use bellwether_core::report::{Counts, ObjectLine, Verdict};
+use bellwether_core::report::{Counts, ObjectLine, Suspended, Verdict};
 use bellwether_core::rollout::Candidate;
 use bellwether_core::{ClusterId, Digest, Generation, Labels, Name, ProjectId, TargetId};
 use jiff::Timestamp;
@@ -73,6 +73,7 @@ pub(crate) struct Said {
     pub(crate) verdict: Verdict,
     pub(crate) objects: Counts,
     pub(crate) lines: Vec<ObjectLine>,
+    pub(crate) suspended: Option<Suspended>,
     pub(crate) at: Timestamp,
 }
 
@@ -92,6 +93,7 @@ struct Row {
     in_place: Option<i32>,
     healthy: Option<i32>,
     lines: Option<Stored<Vec<ObjectLine>>>,
+    suspended: Option<Stored<Suspended>>,
     reported_at: Option<chrono::DateTime<chrono::Utc>>,
 }
 
@@ -157,6 +159,7 @@ impl TryFrom<Row> for Placement {
                 verdict: verdict.parse().map_err(|_| StoreError::Unreadable { table: "reports", column: "verdict" })?,
                 objects: Counts { total: count(row.total), in_place: count(row.in_place), healthy: count(row.healthy) },
                 lines: row.lines.map_or(Ok(Vec::new()), |lines| lines.read("reports", "lines"))?,
+                suspended: row.suspended.map(|it| it.read("reports", "suspended")).transpose()?,
                 at: from_sql(at),
             }),
             _ => None,
@@ -237,6 +240,7 @@ mod tests {
                 verdict: Verdict::Healthy,
                 objects: Counts::default(),
                 lines: Vec::new(),
+                suspended: None,
             };
             let sequence = ReportSequence::new(number);
             reports.push(Received { cluster, session: SessionNumber::new(1), sequence, report });

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bellwether_core::report::{ObjectLine, Report};
+use bellwether_core::report::{ObjectLine, Report, Suspended};
 use bellwether_core::{ClusterId, Digest, Generation, ReportSequence, SessionNumber, TargetId};
 use jiff::Timestamp;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::stored::Stored;
 use super::{Connection, StoreError, to_sql};
 
 /// A report as it came: whose, and on which stream.
@@ -26,6 +27,8 @@ pub(crate) struct Assigned {
     pub(crate) digest: Digest,
     /// Of the rollout that decided it; `None` once that is gone.
     pub(crate) trace_id: Option<String>,
+    /// What the newest report says of that, and where that stands; `None`: there is none.
+    pub(crate) said: Option<((SessionNumber, ReportSequence), Option<Suspended>)>,
 }
 
 /// Of these clusters and targets, those that an assignment connects.
@@ -37,9 +40,11 @@ pub(crate) async fn list_assigned(
     let targets: Vec<Uuid> = received.iter().map(|one| one.report.target.as_uuid()).collect();
     let rows = sqlx::query!(
         r#"
-        select a.cluster_id, a.target_id, a.generation, a.digest, r.trace_id as "trace_id?"
+        select a.cluster_id, a.target_id, a.generation, a.digest, r.trace_id as "trace_id?",
+               p.session as "session?", p.sequence as "sequence?", p.suspended as "suspended: Stored<Suspended>"
           from assignments a
           left join rollouts r using (rollout_id)
+          left join reports p on p.cluster_id = a.cluster_id and p.target_id = a.target_id
          where (a.cluster_id, a.target_id) in (select * from unnest($1::uuid[], $2::uuid[]))
         "#,
         &clusters,
@@ -50,7 +55,11 @@ pub(crate) async fn list_assigned(
     let assigned = rows.into_iter().map(|row| {
         let key = (ClusterId::new(row.cluster_id), TargetId::new(row.target_id));
         let digest = super::digest(&row.digest, "assignments")?;
-        Ok((key, Assigned { generation: Generation::new(row.generation), digest, trace_id: row.trace_id }))
+        let suspended = row.suspended.and_then(|suspended| suspended.read("reports", "suspended").ok());
+        let place = row.session.zip(row.sequence);
+        let said =
+            place.map(|(session, sequence)| ((SessionNumber::new(session), ReportSequence::new(sequence)), suspended));
+        Ok((key, Assigned { generation: Generation::new(row.generation), digest, trace_id: row.trace_id, said }))
     });
     assigned.collect()
 }
@@ -103,21 +112,23 @@ pub(crate) async fn mark_newer(db: &mut Connection, received: &[&Received], now:
     let in_place: Vec<i32> = received.iter().map(|one| int(one.report.objects.in_place)).collect();
     let healthy: Vec<i32> = received.iter().map(|one| int(one.report.objects.healthy)).collect();
     let lines: Vec<Json<&Vec<ObjectLine>>> = received.iter().map(|one| Json(&one.report.lines)).collect();
+    let suspended: Vec<Option<Json<&Suspended>>> =
+        received.iter().map(|one| one.report.suspended.as_ref().map(Json)).collect();
     let sessions: Vec<i64> = received.iter().map(|one| one.session.get()).collect();
     let sequences: Vec<i64> = received.iter().map(|one| one.sequence.get()).collect();
     sqlx::query!(
         r#"
         insert into reports
                (cluster_id, target_id, generation, digest, verdict, applied, total, in_place, healthy, lines,
-                session, sequence, reported_at)
-        select *, $13::timestamptz
+                session, sequence, suspended, reported_at)
+        select *, $14::timestamptz
           from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::text[], $6::bool[], $7::int[],
-                      $8::int[], $9::int[], $10::jsonb[], $11::bigint[], $12::bigint[])
+                      $8::int[], $9::int[], $10::jsonb[], $11::bigint[], $12::bigint[], $13::jsonb[])
             on conflict (cluster_id, target_id) do update
            set generation = excluded.generation, digest = excluded.digest, verdict = excluded.verdict,
                applied = excluded.applied, total = excluded.total, in_place = excluded.in_place,
                healthy = excluded.healthy, lines = excluded.lines, session = excluded.session,
-               sequence = excluded.sequence, reported_at = excluded.reported_at
+               sequence = excluded.sequence, suspended = excluded.suspended, reported_at = excluded.reported_at
          where (reports.session, reports.sequence) < (excluded.session, excluded.sequence)
         "#,
         &clusters,
@@ -132,6 +143,7 @@ pub(crate) async fn mark_newer(db: &mut Connection, received: &[&Received], now:
         &lines as _,
         &sessions,
         &sequences,
+        &suspended as _,
         to_sql(now),
     )
     .execute(db)
@@ -216,6 +228,7 @@ mod tests {
             verdict,
             objects: Counts::default(),
             lines: Vec::new(),
+            suspended: None,
         };
         Received { cluster, session: SessionNumber::new(place.0), sequence: ReportSequence::new(place.1), report }
     }

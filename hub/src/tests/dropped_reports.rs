@@ -30,6 +30,7 @@ async fn what_is_dropped_is_said_though_the_stages_use_every_connection(pool: Po
         verdict: Verdict::Failed,
         objects: Counts::default(),
         lines: Vec::new(),
+        suspended: None,
     };
     let (session, event) = (SessionNumber::new(1), AgentEvent::Report(report));
     let one = Incoming { cluster, session, sequence, event, recorded: recorded_to };

@@ -149,6 +149,7 @@ impl Fleet {
             applied: true,
             objects: Counts { total: 1, in_place: 1, healthy: 1 },
             lines: Vec::new(),
+            suspended: None,
         };
         let (recorded_to, mut recorded) = watch::channel(ReportSequence::default());
         let (queue_to, queue) = mpsc::channel(1);

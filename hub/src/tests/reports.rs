@@ -1,6 +1,6 @@
 //! What agents tell: reports and drifts, and their bounds.
 
-use bellwether_core::report::{Counts, Report, Verdict};
+use bellwether_core::report::{Counts, Report, Suspended, Verdict};
 use bellwether_core::rollout::RolloutState;
 use bellwether_core::{Digest, ReportSequence, SessionNumber, TargetId};
 use serde_json::json;
@@ -54,6 +54,7 @@ async fn a_report_about_a_row_that_cannot_be_read_is_dropped_alone_and_said_once
                 verdict: Verdict::Failed,
                 objects: Counts::default(),
                 lines: Vec::new(),
+                suspended: None,
             };
             let (session, sequence) = (SessionNumber::new(number), ReportSequence::new(sequence));
             let (event, recorded) = (crate::record::queue::AgentEvent::Report(report), recorded_to.clone());
@@ -124,6 +125,7 @@ async fn failures_of_digests_that_an_agent_makes_up_stand_in_no_entry_and_what_i
         verdict: Verdict::Failed,
         objects: Counts::default(),
         lines: Vec::new(),
+        suspended: None,
     };
     let forged = [Digest::of(b"one"), Digest::of(b"another")];
     let alternating = (0..40).map(|number| failed(forged[number % 2]));
@@ -169,6 +171,7 @@ async fn a_fleet_that_fails_at_once_is_written_in_batches_and_stops_its_rollout_
             verdict: Verdict::Failed,
             objects: Counts::default(),
             lines: vec![failed_line()],
+            suspended: None,
         };
         let (session, sequence) = (SessionNumber::new(number), ReportSequence::new(1));
         let (event, recorded) = (crate::record::queue::AgentEvent::Report(report), recorded.clone());
@@ -192,4 +195,58 @@ async fn a_fleet_that_fails_at_once_is_written_in_batches_and_stops_its_rollout_
     let stops = scene.entries().await.into_iter().filter(|entry| entry["action"] == "rollout.paused");
     assert_eq!(stops.count(), 1);
     assert!(decisions < 10, "it is decided about for ever");
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
+async fn a_suspended_cluster_is_shown_and_audited_once_and_its_rollout_waits_for_it(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    scene.push(&[("one/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+    scene.reconcile(Stage::Rollout).await;
+    let assignment = scene.listing(scene.clusters[0]).await["one"].assignment.clone();
+    let suspended =
+        Suspended { since: clock::now(), until: None, reason: "INC-42".to_owned(), by: "kubectl-annotate".to_owned() };
+    let said = |suspended: Option<&Suspended>| Report {
+        target: assignment.target,
+        generation: assignment.generation,
+        digest: assignment.digest,
+        applied: true,
+        verdict: Verdict::Healthy,
+        objects: Counts::default(),
+        lines: Vec::new(),
+        suspended: suspended.cloned(),
+    };
+    let (recorded, _durable) = tokio::sync::watch::channel(ReportSequence::default());
+    let tell = async |sequence, report| {
+        let (session, sequence) = (SessionNumber::new(1), ReportSequence::new(sequence));
+        let event = crate::record::queue::AgentEvent::Report(report);
+        let (cluster, recorded) = (scene.clusters[0], recorded.clone());
+        let (alone, queue_of_one) = tokio::sync::mpsc::channel(1);
+        let one = crate::record::queue::Incoming { cluster, session, sequence, event, recorded };
+        alone.send(one).await.expect("there is room");
+        drop(alone);
+        crate::record::run(scene.hub.clone(), queue_of_one, tokio_util::sync::CancellationToken::new()).await;
+        scene.reconcile(Stage::Rollout).await;
+    };
+    let words = "suspended by kubectl-annotate: INC-42";
+
+    tell(20, said(Some(&suspended))).await;
+    tell(21, said(Some(&suspended))).await;
+
+    let mut db = pool.acquire().await.expect("a connection");
+    let waits = "select bool_and(state = 'applied' and reason = 'suspended by kubectl-annotate: INC-42'
+                                 and judged_from is null) from rollout_clusters";
+    assert!(store::ask_raw(&mut db, waits).await.expect("it is read"), "neither healthy nor failed");
+    let entries = async |action: &str| {
+        let all = scene.entries().await;
+        all.into_iter().filter(|entry| entry["action"] == action).collect::<Vec<_>>()
+    };
+    let begun = entries("report.suspended").await;
+    assert_eq!((begun.len(), begun[0]["reason"].as_str()), (1, Some(words)), "{begun:?}");
+
+    tell(22, said(None)).await;
+
+    assert_eq!(entries("report.resumed").await.len(), 1);
+    let done = "select bool_and(state = 'healthy') from rollout_clusters";
+    assert!(store::ask_raw(&mut db, done).await.expect("it is read"));
 }

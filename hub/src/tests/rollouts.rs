@@ -83,6 +83,7 @@ impl Scene {
             verdict,
             objects: Counts::default(),
             lines: (verdict == Verdict::Failed).then(failed_line).into_iter().collect(),
+            suspended: None,
         };
         let session = SessionNumber::new(i64::try_from(place).expect("a few") + 1);
         let received = Received { cluster, session, sequence: ReportSequence::new(10 * time), report };

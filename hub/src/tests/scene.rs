@@ -212,6 +212,7 @@ pub(super) async fn finish(scene: &Scene, time: i64) {
                 verdict: Verdict::Healthy,
                 objects: Counts::default(),
                 lines: Vec::new(),
+                suspended: None,
             };
             let (session, sequence) = (SessionNumber::new(number), ReportSequence::new(sequence));
             let received = Received { cluster: *cluster, session, sequence, report };

@@ -32,6 +32,7 @@ fn shown(number: u128, generation: i64, verdict: Verdict) -> Shown {
         may_pass: false,
         objects: Counts { total: 1, in_place: u32::from(is_well), healthy: u32::from(is_well) },
         message: String::new(),
+        suspended: None,
     }
 }
 

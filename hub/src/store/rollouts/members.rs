@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bellwether_core::report::{ObjectLine, Verdict, may_pass};
+use bellwether_core::report::{ObjectLine, Suspended, Verdict, may_pass};
 use bellwether_core::rollout::{Evidence, Heard, Member, MemberScope, MemberSnapshot, OVERTAKEN, Presence, Seen};
 use bellwether_core::{ClusterId, Digest, Generation, RenderId, RolloutId, TargetId};
 use jiff::Timestamp;
@@ -273,6 +273,7 @@ struct MemberRow {
     report_verdict: Option<String>,
     report_message: Option<String>,
     report_lines: Option<Stored<Vec<ObjectLine>>>,
+    report_suspended: Option<Stored<Suspended>>,
     reported_at: Option<DateTime>,
 }
 
@@ -297,6 +298,12 @@ impl TryFrom<MemberRow> for MemberSnapshot {
                     may_pass: may_pass(verdict, &lines),
                     at: from_sql(at),
                     message: row.report_message.unwrap_or_default(),
+                    suspended: match row.report_suspended.map(|it| it.read("reports", "suspended")) {
+                        None => None,
+                        Some(Ok(suspended)) => Some(suspended.to_string()),
+                        // It is, whatever a later version says of it.
+                        Some(Err(_)) => Some("suspended".to_owned()),
+                    },
                 })
             }
             _ => None,

@@ -11,6 +11,7 @@ select m.cluster_id, c.name as cluster_name, m.wave, m.digest, m.digest_before, 
        concat_ws('; ', r.lines -> 0 ->> 'message', r.lines -> 0 ->> 'hint') as report_message,
        -- Of a failure only: whether it may pass.
        case when r.verdict = 'failed' then r.lines end as "report_lines: Stored<Vec<ObjectLine>>",
+       r.suspended as "report_suspended: Stored<Suspended>",
        r.reported_at as "reported_at?"
   from rollout_clusters m
   join clusters c using (cluster_id)

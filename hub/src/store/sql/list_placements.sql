@@ -10,6 +10,7 @@ select t.name as target, c.name as cluster, c.labels as "labels: Stored<Labels>"
        r.in_place as "in_place?",
        r.healthy as "healthy?",
        r.lines as "lines?: Stored<Vec<ObjectLine>>",
+       r.suspended as "suspended?: Stored<Suspended>",
        r.reported_at as "reported_at?"
   from assignments a
   join targets t using (target_id)

@@ -53,6 +53,7 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
         verdict: Verdict::Failed,
         objects: Counts { total: 3, in_place: 2, healthy: 1 },
         lines: vec![line],
+        suspended: None,
     };
     let drift = Drift {
         id: Uuid::from_u128(9),

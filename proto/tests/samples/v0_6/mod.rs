@@ -1,10 +1,11 @@
-//! As `v0_5`, and an agent that says what would become of a bundle.
+//! As `v0_5`, an agent that says what would become of a bundle, and a target that somebody of the cluster has suspended.
 
 use std::collections::BTreeSet;
 
 use bellwether_core::Digest;
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::dry_run::{DryRun, DryRuns};
+use bellwether_core::report::Suspended;
 use bellwether_core::session::{Adopt, AgentMessage, DryRan, HubMessage, Replace, SyncOptions};
 use jiff::SignedDuration;
 use uuid::Uuid;
@@ -18,6 +19,17 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
             hello.dry_runs = DryRuns::Taken;
         }
     }
+    let report = messages.iter_mut().find_map(|message| match message {
+        AgentMessage::Report(_, report) => Some(report),
+        _ => None,
+    });
+    let at = |text: &str| text.parse().expect("is a time");
+    report.expect("one is reported").suspended = Some(Suspended {
+        since: at("2026-11-29T10:00:00Z"),
+        until: Some(at("2026-11-29T12:00:00Z")),
+        reason: "INC-42".to_owned(),
+        by: "kubectl-annotate".to_owned(),
+    });
     messages.push(AgentMessage::DryRan(DryRan { id: Uuid::from_u128(8), answer: b"answer".to_vec() }));
     messages
 }

@@ -54,6 +54,7 @@ fn document(one: Placement) -> ClusterTarget {
         verdict,
         objects: said.as_ref().map_or_else(Counts::default, |said| said.objects),
         reported_at: said.as_ref().map(|said| said.at),
+        suspended: said.as_ref().and_then(|said| said.suspended.clone()),
         lines: said.map(|said| said.lines).unwrap_or_default(),
     }
 }
