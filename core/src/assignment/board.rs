@@ -103,6 +103,8 @@ struct Row {
     /// Nothing is written before.
     free_at: Option<Timestamp>,
     failures: u32,
+    /// The status that a write on its way takes the place of: the watch may tell of that before its answer comes.
+    written_over: Option<Value>,
     /// When it is said again that it is suspended.
     nag_at: Option<Timestamp>,
 }
@@ -319,10 +321,12 @@ impl Board {
                 continue;
             }
             let write = self.plan(subject, now);
+            let before = self.first(subject).map(|seen| seen.status.clone());
             let row = self.rows.get_mut(&subject)?;
             match write {
                 Some(write) => {
                     row.free_at = Some(later(now, PAUSE));
+                    row.written_over = before.filter(|_| matches!(write, Write::Status { .. }));
                     return Some(write);
                 }
                 None if row.is_ended => drop(self.rows.remove(&subject)),
@@ -396,15 +400,12 @@ impl Board {
         let row = subject.and_then(|subject| self.rows.get_mut(&subject));
         match (written, row) {
             (Written::Done(Some(seen)), row) => {
-                let before = self.seen.get(&(seen.subject, seen.name.clone()));
-                let turns = before.filter(|_| matches!(write, Write::Status { .. }));
-                for (reason, text) in
-                    turns.map(|it| notes::turns(&seen.spec, &it.status, &seen.status)).unwrap_or_default()
-                {
-                    self.notes.put(seen.subject, reason, text);
-                }
                 if let Some(row) = row {
                     row.failures = 0;
+                    let turns = row.written_over.take().map(|before| notes::turns(&seen.spec, &before, &seen.status));
+                    for (reason, text) in turns.unwrap_or_default() {
+                        self.notes.put(seen.subject, reason, text);
+                    }
                 }
                 self.see(seen, now);
             }

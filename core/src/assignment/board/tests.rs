@@ -372,3 +372,21 @@ fn a_suspension_with_no_end_is_said_again_each_hour() {
     assert_eq!(board.take_note(at(4000)).map(|note| note.reason), Some(Reason::Resumed));
     assert_eq!(board.note_at(at(9000)), None);
 }
+
+#[test]
+fn what_turned_is_said_although_the_watch_was_faster_than_the_answer() {
+    let mut server = Server::default();
+    let mut board = begun(&[1], &mut server, at(0));
+    board.show(shown(1, 7, Verdict::Healthy));
+    for second in 0..10 {
+        while let Some(write) = board.take_write(at(second)) {
+            let written = server.carry_out(&write, &board);
+            if let Written::Done(Some(seen)) = &written {
+                board.see(seen.clone(), at(second));
+            }
+            board.record(&write, written, at(second));
+        }
+    }
+
+    assert_eq!(board.take_note(at(10)).map(|note| note.reason), Some(Reason::Applied));
+}
