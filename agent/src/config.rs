@@ -19,12 +19,15 @@ const TOKEN_VARIABLE: &str = "BELLWETHER_TOKEN";
 
 /// The agent itself has no name among the commands: it is what the program is for.
 const SIMULATE: &str = "simulate";
+const POLICY: &str = "policy";
+const CHECK: &str = "check";
 
 /// What the program is to do.
 #[derive(Debug)]
 pub enum Call {
     Run(Config),
     Simulate(Simulation),
+    CheckPolicy(PolicyCheck),
 }
 
 /// Runs in a cluster: applies what the hub assigns to it, keeps it so, and reports what it sees.
@@ -50,6 +53,11 @@ pub struct Config {
     /// How to reach the API server [default: as a pod does]
     #[arg(long, env = "BELLWETHER_KUBECONFIG", value_name = "FILE")]
     pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// What the cluster's owner allows, whatever the hub says; while it cannot be read, nothing is written [default:
+    /// /etc/bellwether/policy.yaml, if that is there]
+    #[arg(long, env = "BELLWETHER_POLICY", value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
 
     /// How often it polls which version its cluster has and what it serves
     #[arg(long, env = "BELLWETHER_POLL_SECONDS", value_name = "N", default_value_t = 300, hide = true)]
@@ -106,6 +114,43 @@ pub struct Simulation {
     pub(crate) token: SecretString,
 }
 
+/// Says whether a policy can be read, and what it would allow
+///
+/// Exit codes: 0 it can be read, and allows all that was asked about; 1 it refuses some of that; 2 it cannot be read.
+#[derive(Debug, Args)]
+pub struct PolicyCheck {
+    /// The policy, a YAML file
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// GROUP/KIND of an object to ask about, such as apps/Deployment or core/Secret
+    #[arg(long, value_name = "GROUP/KIND", value_parser = parse_kind)]
+    pub(crate) kind: Option<AskedKind>,
+
+    /// Whose target has the object
+    #[arg(long, value_name = "NAME", default_value = "default", requires = "kind")]
+    pub(crate) project: Name,
+
+    /// What the object is in; left out for what is cluster-scoped
+    #[arg(long, value_name = "NAME", requires = "kind")]
+    pub(crate) namespace: Option<String>,
+
+    /// The object's name, which matters of a Namespace
+    #[arg(long, value_name = "NAME", default_value = "", requires = "kind")]
+    pub(crate) name: String,
+
+    /// The `sync.serviceAccount` of its target
+    #[arg(long, value_name = "NAME", requires = "kind")]
+    pub(crate) service_account: Option<Name>,
+}
+
+/// A kind that a person asks about.
+#[derive(Debug, Clone)]
+pub(crate) struct AskedKind {
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+}
+
 impl Simulation {
     pub(crate) fn labels(&self) -> Labels {
         let own = ("simulated".to_owned(), "true".to_owned());
@@ -138,18 +183,27 @@ impl Call {
         token: Option<SecretString>,
     ) -> Result<Self, clap::Error> {
         let simulate = Simulation::augment_args(clap::Command::new(SIMULATE));
+        let check = PolicyCheck::augment_args(clap::Command::new(CHECK));
+        let policy = clap::Command::new(POLICY).about("Looks at a policy, and asks no cluster");
+        let policy = policy.subcommand(check).subcommand_required(true).arg_required_else_help(true);
         let mut command = Config::command()
             .subcommand(simulate)
+            .subcommand(policy)
             .subcommand_negates_reqs(true)
             .args_conflicts_with_subcommands(true)
             .disable_help_subcommand(true);
         let matches = command.try_get_matches_from_mut(arguments)?;
-        let Some((SIMULATE, matches)) = matches.subcommand() else {
-            return Ok(Self::Run(Config { token, ..Config::from_arg_matches(&matches)? }));
+        let matches = match matches.subcommand() {
+            Some((SIMULATE, matches)) => matches.clone(),
+            Some((_, policy)) => {
+                let check = policy.subcommand_matches(CHECK).expect("clap asks for it");
+                return Ok(Self::CheckPolicy(PolicyCheck::from_arg_matches(check)?));
+            }
+            None => return Ok(Self::Run(Config { token, ..Config::from_arg_matches(&matches)? })),
         };
         let missing = || command.error(ErrorKind::MissingRequiredArgument, "BELLWETHER_TOKEN is not set: an API token");
         let token = token.ok_or_else(missing)?;
-        Ok(Self::Simulate(Simulation { token, ..Simulation::from_arg_matches(matches)? }))
+        Ok(Self::Simulate(Simulation { token, ..Simulation::from_arg_matches(&matches)? }))
     }
 }
 
@@ -263,6 +317,15 @@ fn parse_prefix(text: &str) -> Result<Name, String> {
 fn parse_label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("--label is KEY=VALUE, for example ring=stable")?;
     Ok((key.to_owned(), value.to_owned()))
+}
+
+fn parse_kind(text: &str) -> Result<AskedKind, String> {
+    let form = || "--kind is GROUP/KIND, for example apps/Deployment or core/Secret".to_owned();
+    let is_plain = |part: &str| !part.is_empty() && !part.contains(['/', '*']);
+    let (group, kind) =
+        text.split_once('/').filter(|(group, kind)| is_plain(group) && is_plain(kind)).ok_or_else(form)?;
+    let api_version = if group == "core" { "v1".to_owned() } else { format!("{group}/v1") };
+    Ok(AskedKind { api_version, kind: kind.to_owned() })
 }
 
 fn parse_namespace(text: &str) -> Result<Name, String> {

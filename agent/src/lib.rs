@@ -6,6 +6,7 @@
 //! | `identity` | its key and certificates, and whom it trusts |
 //! | `link` | the connection to the hub; the only module that knows `tonic` |
 //! | `definitions` | which CustomResourceDefinitions its cluster has |
+//! | `policy` | what the cluster's owner allows it, by a file |
 //! | `profile` | what it sees of its cluster: its version, and what it serves |
 //! | `renewal` | the next certificate, when half of this one's life is over |
 //! | `journal` | what was accepted, written down in the cluster before anything acts on it |
@@ -25,12 +26,14 @@ mod executor;
 mod identity;
 mod journal;
 mod link;
+mod policy;
 mod profile;
 mod renewal;
 mod run;
 mod simulate;
 
 pub(crate) use bellwether_core::chain;
-pub use config::{Call, Config, Simulation};
+pub use config::{Call, Config, PolicyCheck, Simulation};
+pub use policy::check as check_policy;
 pub use run::{RunError, run};
 pub use simulate::{SimulateError, simulate};

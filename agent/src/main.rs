@@ -1,11 +1,13 @@
 //! The program: reads what it is told, listens for signals, and hands everything else to the library.
 //!
-//! Exit codes: 0 stopped when asked to, 1 failed, 2 called wrongly, 3 stopped by a second signal with work in hand.
+//! Exit codes: 0 stopped when asked to, 1 failed, 2 called wrongly, 3 stopped by a second signal with work in hand. `policy check` has
+//! its own.
 
+use std::io::Write as _;
 use std::pin::Pin;
 use std::process::ExitCode;
 
-use bellwether_agent::{Call, Config, Simulation, run, simulate};
+use bellwether_agent::{Call, Config, Simulation, check_policy, run, simulate};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +16,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match &call {
         Call::Run(config) => config.start_logging(),
         Call::Simulate(simulation) => simulation.start_logging(),
+        Call::CheckPolicy(_) => {}
     }
     // Every TLS configuration of the process asks for the default provider; two candidates would make it panic.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -23,6 +26,11 @@ fn main() -> anyhow::Result<ExitCode> {
     let running: Pin<Box<dyn Future<Output = ExitCode>>> = match call {
         Call::Run(config) => Box::pin(run_agent(config, stop.clone())),
         Call::Simulate(simulation) => Box::pin(run_simulation(simulation, stop.clone())),
+        Call::CheckPolicy(check) => {
+            let (text, code) = check_policy(&check);
+            std::io::stdout().write_all(text.as_bytes())?;
+            return Ok(ExitCode::from(code));
+        }
     };
     let code = runtime.block_on(until_told(running, &stop));
     // Name lookups run in threads that nothing can interrupt; the process does not wait for them.

@@ -4,19 +4,22 @@
 //! publishes its kinds one by one, and a cluster that seems to lose them for a moment would be rendered for as if it had.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::apis::Apis;
+use bellwether_core::policy::FACT;
 use bellwether_core::session::Profile;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::chance;
 use crate::executor::kubernetes::client::{Cluster, ClusterError};
+use crate::policy::Told;
 
 /// Sends each change, until the stop.
 pub(crate) async fn serve(
-    cluster: Cluster,
+    (cluster, mut policy): (Cluster, watch::Receiver<Arc<Told>>),
     facts: BTreeMap<String, String>,
     every: Duration,
     to_link: watch::Sender<Profile>,
@@ -25,7 +28,9 @@ pub(crate) async fn serve(
     let mut polled = Polled { seen: Profile { facts, ..Profile::default() }, doubt: None };
     loop {
         match poll(&cluster, &polled).await {
-            Ok((facts, apis)) => {
+            Ok((mut facts, apis)) => {
+                let told = policy.borrow_and_update().fact();
+                facts.extend(told.map(|told| (FACT.to_owned(), told)));
                 polled.take_in(facts, apis);
                 to_link.send_if_modified(|told| {
                     let Profile { facts, apis, .. } = &polled.seen;
@@ -43,6 +48,7 @@ pub(crate) async fn serve(
         let pause = every.mul_f64(0.8 + 0.4 * chance());
         tokio::select! {
             () = stop.cancelled() => return,
+            Ok(()) = policy.changed() => {}
             () = tokio::time::sleep(pause) => {}
         }
     }

@@ -29,6 +29,7 @@ use crate::executor::kubernetes::{self, ReconcileError};
 use crate::identity::{self, Identity, IdentityError, Join, Start};
 use crate::journal::{self, Fence, INVENTORY_UPDATES_MAX, JournalError, Seal, Store};
 use crate::link::{self, CHANGES_MAX, DRY_RUNS_MAX, EnrollError, Link, OUTBOUND_REPORTS_MAX, RECONNECT};
+use crate::policy;
 use crate::profile;
 use crate::renewal::{self, Renewal};
 
@@ -231,6 +232,8 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let (shown_sender, shown) = mpsc::channel(CHANGES_MAX);
     let (holds_sender, holds) = watch::channel(None);
     let shows = assignments::Ports { told: shown, holds: holds_sender, profile: to_link.subscribe() };
+    let source = policy::Source::new(config.policy.clone());
+    let (policy_sender, policy) = watch::channel(Arc::new(source.read()));
     let session = AgentSession::new(ready.boot, version, ready.facts, compression::decompress, clock.now())
         .with_dry_runs(if config.dry_run { DryRuns::Taken } else { DryRuns::Off })
         .resume(inventory.iter().map(|journalled| &journalled.assignment))
@@ -264,7 +267,12 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         tells.await;
         Ok(())
     });
-    let polls = profile::serve(ready.cluster.clone(), facts, every, to_link, stop.clone());
+    let reads = policy::serve(source, every.min(policy::PAUSE), policy_sender, stop.clone());
+    parts.spawn(async {
+        reads.await;
+        Ok(())
+    });
+    let polls = profile::serve((ready.cluster.clone(), policy.clone()), facts, every, to_link, stop.clone());
     parts.spawn(async {
         polls.await;
         Ok(())
@@ -288,8 +296,8 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let showing = assignments::serve((ready.cluster.clone(), fence.clone()), board, clock, shows, stop.clone());
     parts.spawn(async { Ok(showing.await?) });
     let to_executor = Ports { written, dry_runs, updates: updates_sender, to_hub: to_hub_sender, shown: shown_sender, holds };
-    let home = config.namespace.as_str().into();
-    let executor = kubernetes::serve((ready.cluster, fence), home, clock, inventory, to_executor, stop.clone());
+    let rules = (config.namespace.as_str().into(), policy);
+    let executor = kubernetes::serve((ready.cluster, fence), rules, clock, inventory, to_executor, stop.clone());
     parts.spawn(async { Ok(executor.await?) });
     let mut first = Ok(());
     while let Some(ended) = parts.join_next().await {

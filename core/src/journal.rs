@@ -215,7 +215,11 @@ struct Record {
     #[serde(default)]
     create_namespace: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    service_account: Option<Name>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     namespace: Option<Name>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    project: Option<Name>,
     before: Vec<Before>,
     /// The records of earlier versions do not say: then nothing counts as changed by a bundle.
     #[serde(default)]
@@ -729,7 +733,9 @@ impl Record {
             adopt: assignment.options.adopt,
             replace: assignment.options.replace,
             create_namespace: assignment.options.create_namespace,
+            service_account: assignment.options.service_account.clone(),
             namespace: assignment.namespace.clone(),
+            project: assignment.project.clone(),
             before: before.clone(),
             bundle_since: *bundle_since,
             retried: assignment.retried,
@@ -746,12 +752,14 @@ impl Record {
             manifest: Manifest::decode(self.manifest.as_bytes(), self.digest).map_err(|error| error.to_string())?,
             prunable: self.prunable.clone(),
             namespace: self.namespace.clone(),
+            project: self.project.clone(),
             options: SyncOptions {
                 prune: self.prune,
                 drift: self.drift,
                 adopt: self.adopt,
                 replace: self.replace,
                 create_namespace: self.create_namespace,
+                service_account: self.service_account.clone(),
             },
             retried: self.retried,
             trace: self.trace,
@@ -779,6 +787,7 @@ mod tests {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable: Vec::new(),
             namespace: None,
+            project: None,
             options: SyncOptions::default(),
             retried: Generation::default(),
             trace: Some(TraceId::new(Uuid::from_u128(3))),

@@ -44,6 +44,7 @@ pub mod journal;
 pub mod keep;
 mod likeness;
 pub mod plan;
+pub mod policy;
 pub mod quoting;
 pub mod reconcile;
 pub mod replace;
@@ -61,8 +62,8 @@ pub const API_VERSION: &str = "bellwether.dev/v1";
 
 pub use chain::chain;
 pub use domain::{
-    access, apis, bundle, condition, definitions, digest, enrollment, ids, labels, names, object, parameters, render,
-    repo, report, schedule, signature, source, target, version_range,
+    access, account, apis, bundle, condition, definitions, digest, enrollment, ids, labels, names, object, parameters,
+    render, repo, report, schedule, signature, source, target, version_range,
 };
 
 pub use condition::Condition;

@@ -27,7 +27,7 @@ pub fn is_of_an_agent(key: &ObjectKey, is_home: impl Fn(&str) -> bool) -> bool {
         // Agents write these, and the people of a cluster stop agents by them.
         (_, "bellwether.dev", "Assignment") => true,
         // What is cluster-scoped may name a namespace all the same.
-        (_, "", "Namespace") => is_home(&key.name),
+        (_, "", "Namespace") | (_, "project.openshift.io", "Project") => is_home(&key.name),
         (_, "rbac.authorization.k8s.io", "ClusterRole" | "ClusterRoleBinding") => {
             key.name.strip_prefix(AGENT_PREFIX).is_some_and(is_home)
         }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use crate::account::Account;
 use crate::apply::{APPLY_ANNOTATION, ONCE};
 use crate::object::is_built_in_group;
 use crate::reconcile::is_protected;
@@ -32,6 +33,8 @@ pub struct Holdings {
     own_namespaces: BTreeSet<Name>,
     /// Roles that are made where they are absent, and never changed.
     once: BTreeSet<ObjectKey>,
+    /// What targets hold whose objects the agent asks for as somebody else.
+    accounts: BTreeMap<Account, Holdings>,
 }
 
 /// A role that a binding refers to.
@@ -56,6 +59,14 @@ impl Holdings {
         self.keys.insert(key.clone());
     }
 
+    /// Of targets whose objects are that account's to write; `None`: the agent's. To be called before anything is read.
+    pub fn of(&mut self, account: Option<Account>) -> &mut Self {
+        match account {
+            Some(account) => self.accounts.entry(account).or_default(),
+            None => self,
+        }
+    }
+
     /// The namespace of a target that asks for it to be made (`createNamespace`).
     pub fn add_own_namespace(&mut self, namespace: &Name) {
         self.own_namespaces.insert(namespace.clone());
@@ -72,8 +83,14 @@ impl Holdings {
 
     /// A role, a binding, or a definition: of the targets or of the cluster. Others say nothing.
     pub fn read(&mut self, object: &Value) {
+        for held in self.accounts.values_mut() {
+            held.read(object);
+        }
         let Some(key) = ObjectKey::of(object).filter(Self::is_read) else { return };
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        if key.group() == RBAC && !self.keys.contains(&key) {
+            return;
+        }
         if key.group() == RBAC && key.kind.ends_with("Role") {
             let is_once = object["metadata"]["annotations"][APPLY_ANNOTATION] == ONCE;
             self.once.extend(is_once.then_some(key));
@@ -90,19 +107,18 @@ impl Holdings {
 
     /// Groups of which some kind is not known by a definition yet.
     pub fn groups_undefined(&self) -> BTreeSet<&str> {
-        self.keys.iter().filter(|key| self.is_guessed(key)).map(ObjectKey::group).collect()
+        self.all_keys().filter(|key| self.is_guessed(key)).map(ObjectKey::group).collect()
     }
 
     /// For the agent that is installed in this namespace.
     pub fn rights(&self, namespace: &str) -> Rights {
+        let mut places = self.places();
+        let of_accounts = self.accounts.values().flat_map(Self::places);
         let mut everywhere = Resources::new();
-        let mut places: BTreeMap<Option<&str>, Handled> = BTreeMap::new();
-        for key in &self.keys {
-            let (plural, place) = self.placed(key);
-            let handled = places.entry(place).or_default();
-            let deleted = (!is_protected(key)).then_some(&mut handled.deleted);
-            for resources in [&mut everywhere, &mut handled.applied].into_iter().chain(deleted) {
-                resources.entry(key.group().to_owned()).or_default().insert(plural.clone());
+        for handled in places.iter().map(|(_, handled)| handled.clone()).chain(of_accounts.map(|(_, handled)| handled))
+        {
+            for (group, plurals) in handled.applied {
+                everywhere.entry(group).or_default().extend(plurals);
             }
         }
         let of_cluster = format!("{AGENT}-{namespace}");
@@ -110,15 +126,63 @@ impl Holdings {
         rules.extend(rules_of(&everywhere, &["list", "watch"]));
         rules.extend(places.remove(&None).iter().flat_map(Handled::rules));
         rules.extend(self.escalation(None));
-        let mut objects = pair("Cluster", (&of_cluster, None), namespace, &rules).to_vec();
-        objects.extend(pair("", (AGENT, Some(namespace)), namespace, &of_journal()));
+        let agent = (namespace, AGENT);
+        let mut objects = pair("Cluster", (&of_cluster, None), agent, &rules).to_vec();
+        objects.extend(pair("", (AGENT, Some(namespace)), agent, &of_journal()));
+        objects.extend(self.in_namespaces(&places, &of_cluster, agent));
+        for (account, held) in &self.accounts {
+            objects.extend(held.of_account(account, &of_cluster, agent));
+        }
+        Rights { objects, notes: self.notes(&everywhere, places.keys().flatten().copied()) }
+    }
+
+    /// What is handled where; what is cluster-scoped at `None`.
+    fn places(&self) -> BTreeMap<Option<&str>, Handled> {
+        let mut places: BTreeMap<Option<&str>, Handled> = BTreeMap::new();
+        for key in &self.keys {
+            let (plural, place) = self.placed(key);
+            let handled = places.entry(place).or_default();
+            let deleted = (!is_protected(key)).then_some(&mut handled.deleted);
+            for resources in [&mut handled.applied].into_iter().chain(deleted) {
+                resources.entry(key.group().to_owned()).or_default().insert(plural.clone());
+            }
+        }
+        places
+    }
+
+    /// A role in each namespace, for whom writes there.
+    fn in_namespaces(&self, places: &BTreeMap<Option<&str>, Handled>, name: &str, subject: (&str, &str)) -> Vec<Value> {
+        let mut objects = Vec::new();
         for (place, handled) in places.iter().filter_map(|(place, handled)| Some(((*place)?, handled))) {
             let mut rules = handled.rules();
             rules.extend(self.neighbours(place));
             rules.extend(self.escalation(Some(place)));
-            objects.extend(pair("", (&of_cluster, Some(place)), namespace, &rules).map(of_targets));
+            objects.extend(pair("", (name, Some(place)), subject, &rules).map(of_targets));
         }
-        Rights { objects, notes: self.notes(&everywhere, places.keys().flatten().copied()) }
+        objects
+    }
+
+    /// That the agent may act as it, and what it needs itself.
+    fn of_account(&self, account: &Account, of_cluster: &str, agent: (&str, &str)) -> Vec<Value> {
+        let (namespace, subject) = (account.namespace.as_str(), (account.namespace.as_str(), account.name.as_str()));
+        let (acting, name) = (format!("{of_cluster}-as-{}", account.name), format!("{of_cluster}-of-{}", account.name));
+        let may_act = json!({"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": [account.name],
+            "verbs": ["impersonate"]});
+        let mut objects = pair("", (&acting, Some(namespace)), agent, &[may_act]).map(of_targets).to_vec();
+        let mut places = self.places();
+        let mut rules: Vec<_> = places.remove(&None).iter().flat_map(Handled::rules).collect();
+        rules.extend(self.escalation(None));
+        if !rules.is_empty() {
+            // In the whole cluster its name alone does not tell it.
+            let name = format!("{name}-{namespace}");
+            objects.extend(pair("Cluster", (&name, None), subject, &rules).map(of_targets));
+        }
+        objects.extend(self.in_namespaces(&places, &name, subject));
+        objects
+    }
+
+    fn all_keys(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.keys.iter().chain(self.accounts.values().flat_map(|held| &held.keys))
     }
 
     /// The plural of its kind, and the namespace that it is in.
@@ -183,7 +247,7 @@ impl Holdings {
                         (`escalate`, `bind`). Whoever may push there, or holds the hub, has them.";
             notes.push(note.to_owned());
         }
-        let guessed: BTreeSet<_> = self.keys.iter().filter(|key| self.is_guessed(key)).collect();
+        let guessed: BTreeSet<_> = self.all_keys().filter(|key| self.is_guessed(key)).collect();
         let guessed: BTreeSet<_> =
             guessed.into_iter().map(|key| format!("{}.{}", guessed_plural(&key.kind), key.group())).collect();
         if !guessed.is_empty() {
@@ -198,6 +262,13 @@ impl Holdings {
         if !made.is_empty() {
             notes.push(format!(
                 "The targets make these namespaces: where one is not there yet, apply this again once it is: {made}."
+            ));
+        }
+        if !self.accounts.is_empty() {
+            let names: Vec<_> = self.accounts.keys().map(ToString::to_string).collect();
+            notes.push(format!(
+                "The agent acts as these ServiceAccounts, which have to be there, and whose roles are among these: {}.",
+                names.join(", ")
             ));
         }
         notes.extend(self.namespaces_not_made(everywhere));
@@ -246,7 +317,7 @@ fn is_admission_policy(key: &ObjectKey) -> bool {
 }
 
 /// What is in one place.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Handled {
     applied: Resources,
     /// What no agent ever deletes is not among them.
@@ -288,8 +359,13 @@ fn rule<S: serde::Serialize>(group: &str, plurals: impl IntoIterator<Item = S>, 
     json!({"apiGroups": [group], "resources": plurals, "verbs": verbs})
 }
 
-/// A role, and its binding to the agent of that namespace.
-fn pair(scope: &str, (name, place): (&str, Option<&str>), agent: &str, rules: &[Value]) -> [Value; 2] {
+/// A role, and its binding to that ServiceAccount.
+fn pair(
+    scope: &str,
+    (name, place): (&str, Option<&str>),
+    (namespace, account): (&str, &str),
+    rules: &[Value],
+) -> [Value; 2] {
     let mut metadata = json!({"name": name, "labels": {"app.kubernetes.io/name": AGENT}});
     if let Some(place) = place {
         metadata["namespace"] = place.into();
@@ -299,7 +375,7 @@ fn pair(scope: &str, (name, place): (&str, Option<&str>), agent: &str, rules: &[
         json!({"apiVersion": api_version, "kind": role, "metadata": metadata, "rules": rules}),
         json!({"apiVersion": api_version, "kind": format!("{role}Binding"), "metadata": metadata,
             "roleRef": {"apiGroup": RBAC, "kind": role, "name": name},
-            "subjects": [{"kind": "ServiceAccount", "name": AGENT, "namespace": agent}]}),
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}]}),
     ]
 }
 
@@ -415,6 +491,33 @@ mod tests {
         let both = "With these rights the agent cannot make the namespaces shop, tills, as their targets ask: make them first.";
         assert_eq!((narrow.notes, two.notes), (vec![one.to_owned()], vec![both.to_owned()]));
         assert_eq!(wide.notes, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_written_as_an_account_is_that_accounts_right_and_the_agents_only_to_act_as_it() {
+        let name = |text: &str| text.parse().expect("a name");
+        let account = Account { namespace: name("shop"), name: name("deployer") };
+        let mut held = holdings(&[key("v1", "Secret", Some("other"), "a")]);
+        held.of(Some(account)).add(&key("v1", "ConfigMap", Some("shop"), "a"));
+
+        let rights = held.rights("agents");
+
+        let words = serde_json::to_string(&rules(&rights, "ClusterRole", None)).expect("JSON");
+        assert!(words.contains("configmaps") && !words.contains("patch"), "it watches them: {words}");
+        let of = |name: &str, kind: &str| {
+            let is_it = |object: &&Value| object["metadata"]["name"] == name && object["kind"] == kind;
+            rights.objects.iter().find(is_it).unwrap_or_else(|| panic!("{name}: {:#?}", rights.objects))
+        };
+        let acting = json!([{"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["deployer"],
+            "verbs": ["impersonate"]}]);
+        assert_eq!(of("bellwether-agent-agents-as-deployer", "Role")["rules"], acting);
+        let subject = &of("bellwether-agent-agents-as-deployer", "RoleBinding")["subjects"][0];
+        assert_eq!((&subject["namespace"], &subject["name"]), (&json!("agents"), &json!(AGENT)));
+        let of_account = &of("bellwether-agent-agents-of-deployer", "Role")["rules"];
+        assert_eq!(*of_account, json!([rule("", ["configmaps"], &APPLYING), rule("", ["configmaps"], &["delete"])]));
+        let subject = &of("bellwether-agent-agents-of-deployer", "RoleBinding")["subjects"][0];
+        assert_eq!((&subject["namespace"], &subject["name"]), (&json!("shop"), &json!("deployer")));
+        assert!(rights.notes.iter().any(|note| note.ends_with(": shop/deployer.")), "{:?}", rights.notes);
     }
 
     #[test]

@@ -260,10 +260,14 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         _ => return Err(WireError::Unspecified { field: "drift" }),
     };
     let (adopt, replace) = (adopt(message.adopt)?, replace(message.replace)?);
-    let namespace = match message.namespace.as_str() {
-        "" => None,
-        name => Some(name.parse().map_err(|_| WireError::Malformed { field: "assignment.namespace" })?),
+    let named = |name: &str, field: &'static str| match name {
+        "" => Ok(None),
+        name => name.parse::<Name>().map(Some).map_err(|_| WireError::Malformed { field }),
     };
+    let namespace = named(&message.namespace, "assignment.namespace")?;
+    let project = named(&message.project, "assignment.project")?;
+    // Whoever took one that cannot be read for none would act with more rights than were meant.
+    let service_account = named(&message.service_account, "assignment.service_account")?;
     let name: Name = message.name.parse().map_err(|_| WireError::Malformed { field: "assignment.name" })?;
     let trace = match message.trace.as_slice() {
         [] => None,
@@ -277,7 +281,15 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         manifest: Manifest::decode(&message.manifest, digest(&message.digest, "assignment.digest")?)?,
         prunable: message.prunable.into_iter().map(object_key).collect::<Result<_, _>>()?,
         namespace,
-        options: SyncOptions { prune, drift, adopt, replace, create_namespace: message.create_namespace },
+        project,
+        options: SyncOptions {
+            prune,
+            drift,
+            adopt,
+            replace,
+            create_namespace: message.create_namespace,
+            service_account,
+        },
         retried: Generation::new(message.retried),
         trace,
     })

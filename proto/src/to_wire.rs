@@ -179,6 +179,8 @@ impl From<Assignment> for v1::Assignment {
             adopt: adopt.into(),
             namespace: assignment.namespace.map(|namespace| namespace.to_string()).unwrap_or_default(),
             create_namespace: assignment.options.create_namespace,
+            service_account: assignment.options.service_account.map(|name| name.to_string()).unwrap_or_default(),
+            project: assignment.project.map(|project| project.to_string()).unwrap_or_default(),
             replace: replace.into(),
             retried: assignment.retried.get(),
             trace: assignment.trace.map(|trace| trace.as_uuid().as_bytes().to_vec()).unwrap_or_default(),

@@ -107,6 +107,7 @@ fn assignment() -> Assignment {
         manifest,
         prunable: vec![ObjectKey { namespace: None, ..key() }],
         namespace: None,
+        project: None,
         options: SyncOptions::default(),
         retried: Generation::new(4),
         trace: Some(TraceId::new(Uuid::from_u128(6))),

@@ -53,6 +53,8 @@ pub(crate) struct Fixture {
     pub(crate) poll_seconds: &'static str,
     /// Whether it says what would become of a bundle.
     pub(crate) dry_run: bool,
+    /// A policy is named to the agent.
+    has_policy: bool,
 }
 
 impl Fixture {
@@ -83,6 +85,7 @@ impl Fixture {
             retried: 0,
             poll_seconds: "300",
             dry_run: true,
+            has_policy: false,
         };
         fixture.create(&namespace_object(&fixture.home), "fixture").await;
         Some(fixture)
@@ -132,6 +135,53 @@ impl Fixture {
         let gateway = Gateway::start(self.client.clone(), plural).await;
         self.kubeconfig = gateway.write_kubeconfig(self.folder.path());
         gateway
+    }
+
+    /// What the agent is allowed from now on, or a second later when it runs; by a file that is there whole or not at all, as a
+    /// mounted one is.
+    pub(crate) fn write_policy(&mut self, text: &str) {
+        (self.has_policy, self.poll_seconds) = (true, "1");
+        let next = self.folder.path().join("policy-next");
+        std::fs::write(&next, text).expect("writes");
+        std::fs::rename(next, self.policy()).expect("moves");
+    }
+
+    fn policy(&self) -> PathBuf {
+        self.folder.path().join("policy.yaml")
+    }
+
+    /// From its next start on the agent is a ServiceAccount of its namespace that may do nothing but this, in the whole
+    /// cluster.
+    pub(crate) async fn narrow_agent(&mut self, rules: &Value) {
+        let rbac = "/apis/rbac.authorization.k8s.io/v1";
+        let accounts = format!("/api/v1/namespaces/{}/serviceaccounts", self.home);
+        self.post(&accounts, &json!({"metadata": {"name": "agent"}})).await;
+        let metadata = json!({"name": self.home});
+        self.post(&format!("{rbac}/clusterroles"), &json!({"metadata": metadata, "rules": rules})).await;
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": self.home});
+        let subjects = json!([{"kind": "ServiceAccount", "namespace": self.home, "name": "agent"}]);
+        let binding = json!({"metadata": metadata, "roleRef": role, "subjects": subjects});
+        self.post(&format!("{rbac}/clusterrolebindings"), &binding).await;
+        let (path, asked) = (format!("{accounts}/agent/token"), json!({"spec": {}}));
+        let granted = self.send(http::Method::POST, &path, "application/json", &asked).await.expect("grants a token");
+        let file = kube::config::Kubeconfig::read_from(&self.kubeconfig).expect("reads the kubeconfig");
+        let mut file = serde_json::to_value(file).expect("is JSON");
+        for user in file["users"].as_array_mut().expect("has users") {
+            user["user"] = json!({"token": granted["status"]["token"]});
+        }
+        self.kubeconfig = self.folder.path().join("narrowed");
+        std::fs::write(&self.kubeconfig, file.to_string()).expect("writes");
+    }
+
+    /// That ServiceAccount of the target's namespace may do this there.
+    pub(crate) async fn allow_account(&self, account: &str, role: &str, rules: &Value) {
+        let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{}", self.namespace);
+        let metadata = json!({"name": role});
+        self.post(&format!("{rbac}/roles"), &json!({"metadata": metadata, "rules": rules})).await;
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": role});
+        let subjects = json!([{"kind": "ServiceAccount", "namespace": self.namespace, "name": account}]);
+        let binding = json!({"metadata": metadata, "roleRef": role, "subjects": subjects});
+        self.post(&format!("{rbac}/rolebindings"), &binding).await;
     }
 
     pub(crate) fn start_agent(&mut self) {
@@ -200,7 +250,9 @@ impl Fixture {
             ("--poll-seconds", self.poll_seconds),
             ("--dry-run", if self.dry_run { "true" } else { "false" }),
         ];
-        flags.iter().flat_map(|(flag, value)| [(*flag).to_owned(), (*value).to_owned()]).collect()
+        let policy = self.policy().display().to_string();
+        let policy = self.has_policy.then_some(("--policy", policy.as_str()));
+        flags.into_iter().chain(policy).flat_map(|(flag, value)| [flag.to_owned(), value.to_owned()]).collect()
     }
 
     pub(crate) fn assign(&self, generation: i64, objects: &[Value]) {
@@ -247,7 +299,8 @@ impl Fixture {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable,
             namespace: Some(self.namespace.parse().expect("is a name")),
-            options: self.options,
+            project: Some("default".parse().expect("is a name")),
+            options: self.options.clone(),
             retried: Generation::new(self.retried),
             trace: None,
         };

@@ -16,6 +16,7 @@ const REPLACING: SyncOptions = SyncOptions {
     adopt: bellwether_core::session::Adopt::Never,
     replace: Replace::Immutable,
     create_namespace: false,
+    service_account: None,
 };
 
 fn is_well(generation: i64) -> impl Fn(&Report) -> bool {

@@ -4,7 +4,7 @@ use bellwether_core::api::{
     ClusterApis, ClusterDocument, ClusterPhase, ClusterRights, ClusterTarget, List, RegisterCluster, RegisteredCluster,
 };
 use bellwether_core::labels::Annotations;
-use bellwether_core::{Labels, Name};
+use bellwether_core::{Labels, Name, policy};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -177,8 +177,11 @@ fn subject(objects: &[Value]) -> Option<String> {
 }
 
 fn give_to(account: &Name, objects: &mut [Value]) {
-    for name in objects.iter_mut().filter_map(|object| object.pointer_mut("/subjects/0/name")) {
-        *name = account.as_str().into();
+    let agent = objects.iter().find_map(|object| object.pointer("/subjects/0")).cloned();
+    let subjects = objects.iter_mut().filter_map(|object| object.pointer_mut("/subjects/0"));
+    // Others are ServiceAccounts that the agent acts as.
+    for subject in subjects.filter(|subject| Some(&**subject) == agent.as_ref()) {
+        subject["name"] = account.as_str().into();
     }
 }
 
@@ -211,7 +214,9 @@ async fn rbac(context: &Context, arguments: &RbacArgs) -> anyhow::Result<Exit> {
 
 fn draw(cluster: &ClusterDocument, style: Style) -> String {
     let status = &cluster.status;
-    let facts = status.facts.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+    let (policy, facts): (Vec<_>, Vec<_>) = status.facts.iter().partition(|(key, _)| key.as_str() == policy::FACT);
+    let facts = facts.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",");
+    let local_policy = policy.first().map(|(_, said)| said.as_str()).unwrap_or_default();
     let pairs = [
         ("name", Field::from(&cluster.metadata.name)),
         ("state", phase(status.phase)),
@@ -221,6 +226,7 @@ fn draw(cluster: &ClusterDocument, style: Style) -> String {
         ("labels", label_text(&cluster.labels).into()),
         ("annotations", annotation_lines(&cluster.annotations).replace('\n', " ").into()),
         ("facts", facts.into()),
+        ("local policy", local_policy.into()),
         ("facts told", status.facts_told_at.map(time).unwrap_or_default().into()),
         ("apis told", status.apis_told_at.map(time).unwrap_or_default().into()),
     ];

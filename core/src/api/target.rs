@@ -291,7 +291,7 @@ pub struct WrittenParameters {
 }
 
 /// How agents keep what they applied. What is left out is as in [`SyncOptions::default`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WrittenSync {
     pub prune: Prune,
@@ -299,6 +299,8 @@ pub struct WrittenSync {
     pub adopt: Adopt,
     pub replace: Replace,
     pub create_namespace: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<Name>,
 }
 
 // Both ways by all fields: one that is added to a noun or to a document does not compile before it is here.
@@ -465,14 +467,16 @@ impl From<ParameterSet> for WrittenParameters {
 }
 
 impl From<WrittenSync> for SyncOptions {
-    fn from(WrittenSync { prune, drift, adopt, replace, create_namespace }: WrittenSync) -> Self {
-        Self { prune, drift, adopt, replace, create_namespace }
+    fn from(written: WrittenSync) -> Self {
+        let WrittenSync { prune, drift, adopt, replace, create_namespace, service_account } = written;
+        Self { prune, drift, adopt, replace, create_namespace, service_account }
     }
 }
 
 impl From<SyncOptions> for WrittenSync {
-    fn from(SyncOptions { prune, drift, adopt, replace, create_namespace }: SyncOptions) -> Self {
-        Self { prune, drift, adopt, replace, create_namespace }
+    fn from(options: SyncOptions) -> Self {
+        let SyncOptions { prune, drift, adopt, replace, create_namespace, service_account } = options;
+        Self { prune, drift, adopt, replace, create_namespace, service_account }
     }
 }
 
@@ -610,6 +614,7 @@ mod tests {
             "parameters": [{"clusters": {"matchLabels": {"size": "big"}}, "values": {"replicas": 3}}],
             "sync": {
                 "prune": "never", "drift": "warn", "adopt": "always", "replace": "immutable", "createNamespace": true,
+                "serviceAccount": "deployer",
             },
             "rollout": {
                 "waves": [{"name": "canary", "percent": 5, "maxConcurrent": 1, "soak": "10m", "minHealthy": "50%"}],

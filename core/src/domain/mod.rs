@@ -1,6 +1,7 @@
 //! The nouns: values that everything else is said with.
 
 pub mod access;
+pub mod account;
 pub mod apis;
 pub mod bundle;
 pub mod condition;

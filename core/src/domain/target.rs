@@ -62,6 +62,8 @@ pub enum InvalidTarget {
     Render(#[from] InvalidRender),
     #[error("`createNamespace` is asked for, and the target has no namespace")]
     NoNamespace,
+    #[error("`serviceAccount` is asked for, and the target has no namespace in which it could be")]
+    NoNamespaceOfAccount,
     #[error(transparent)]
     Rollout(#[from] StrategyError),
 }
@@ -75,7 +77,7 @@ impl InvalidTarget {
             Self::Clusters(_) => "selector_invalid",
             Self::Parameters(error) => error.code(),
             Self::Render(error) => error.code(),
-            Self::NoNamespace => "sync_invalid",
+            Self::NoNamespace | Self::NoNamespaceOfAccount => "sync_invalid",
             Self::Rollout(_) => "rollout_invalid",
         }
     }
@@ -88,7 +90,7 @@ impl InvalidTarget {
             Self::Clusters(_) => "clusters",
             Self::Parameters(_) => "parameters",
             Self::Render(_) => "render",
-            Self::NoNamespace => "sync",
+            Self::NoNamespace | Self::NoNamespaceOfAccount => "sync",
             Self::Rollout(_) => "rollout",
         }
     }
@@ -107,6 +109,9 @@ impl InvalidTarget {
             Self::Render(error) => error.hint(),
             Self::NoNamespace => {
                 Some(Cow::Borrowed("write `namespace:` into the spec, or leave `createNamespace` out"))
+            }
+            Self::NoNamespaceOfAccount => {
+                Some(Cow::Borrowed("write `namespace:` into the spec: the account is one of that namespace"))
             }
             Self::Clusters(_) | Self::Rollout(_) => None,
         }
@@ -130,6 +135,9 @@ impl TargetSpec {
         self.render.check()?;
         if self.sync.create_namespace && self.namespace.is_none() {
             return Err(InvalidTarget::NoNamespace);
+        }
+        if self.sync.service_account.is_some() && self.namespace.is_none() {
+            return Err(InvalidTarget::NoNamespaceOfAccount);
         }
         self.rollout.as_ref().map_or(Ok(()), Strategy::check)?;
         Ok(())
@@ -201,6 +209,18 @@ mod tests {
 
         assert_eq!(check(json!({"repo": "apps", "namespace": "shop", "sync": sync})), Ok(()));
         assert_eq!(check(json!({"repo": "apps", "sync": sync})), Err(InvalidTarget::NoNamespace));
+    }
+
+    #[test]
+    fn a_service_account_is_one_of_the_targets_own_namespace() {
+        let read = |spec: serde_json::Value| serde_json::from_value::<TargetSpec>(spec);
+        let sync = json!({"serviceAccount": "deployer"});
+        let check = |spec| read(spec).expect("is read").check();
+
+        assert_eq!(check(json!({"repo": "apps", "namespace": "shop", "sync": sync})), Ok(()));
+        assert_eq!(check(json!({"repo": "apps", "sync": sync})), Err(InvalidTarget::NoNamespaceOfAccount));
+        let of_another = json!({"serviceAccount": "kube-system/deployer"});
+        assert!(read(json!({"repo": "apps", "namespace": "shop", "sync": of_another})).is_err());
     }
 
     fn spec(clusters: &serde_json::Value, parameters: &serde_json::Value) -> TargetSpec {

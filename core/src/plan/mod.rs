@@ -118,7 +118,7 @@ const PASSED_OVER: &str = "it runs at upgrades only, and is passed over at a fir
 pub fn object(
     step: &Step,
     (before, after): (Option<&Value>, Option<&Value>),
-    sync: SyncOptions,
+    sync: &SyncOptions,
     hidden: &Hidden,
 ) -> PlanObject {
     let mut object = PlanObject {
@@ -245,7 +245,7 @@ mod tests {
             before.iter().chain(after).find(is_it)
         };
         let sync = SyncOptions { prune, ..SyncOptions::default() };
-        let told = |step: &Step| object(step, (body(step.before), body(step.after)), sync, &Hidden::default());
+        let told = |step: &Step| object(step, (body(step.before), body(step.after)), &sync, &Hidden::default());
         (steps.iter().map(told).collect(), unchanged)
     }
 
@@ -320,7 +320,7 @@ mod tests {
         let (base, head) = (manifest(&[map("a", "x", "1")]), manifest(&[]));
         let (found, _) = steps(Some(&Replaced { manifest: &base, prunable: &[], is_done: true }), &head);
 
-        let told = object(&found[0], (None, None), SyncOptions::default(), &Hidden::default());
+        let told = object(&found[0], (None, None), &SyncOptions::default(), &Hidden::default());
 
         assert_eq!((told.change, told.note.as_deref()), (ObjectChange::Pruned, Some(WISH_NOT_READ)));
     }
@@ -335,7 +335,7 @@ mod tests {
             let (base, head) = (manifest(std::slice::from_ref(before)), manifest(std::slice::from_ref(after)));
             let (found, _) = steps(Some(&Replaced { manifest: &base, prunable: &[], is_done: true }), &head);
             let sync = SyncOptions { replace, ..SyncOptions::default() };
-            object(&found[0], (Some(before), Some(after)), sync, &Hidden::default()).note
+            object(&found[0], (Some(before), Some(after)), &sync, &Hidden::default()).note
         };
         let (one, other) = (selector("a", json!({})), selector("b", json!({})));
 
@@ -359,7 +359,7 @@ mod tests {
         let job = hook("batch/v1", "Job", of_upgrades);
         let told = |replaced: Option<&Replaced<'_>>, after: &Value| {
             let (found, _) = steps(replaced, &manifest(std::slice::from_ref(after)));
-            object(&found[0], (None, Some(after)), SyncOptions::default(), &Hidden::default())
+            object(&found[0], (None, Some(after)), &SyncOptions::default(), &Hidden::default())
         };
         let empty = manifest(&[]);
         let replaced = Replaced { manifest: &empty, prunable: &[], is_done: true };
@@ -380,7 +380,7 @@ mod tests {
         let (found, unchanged) = steps(Some(&Replaced { manifest: &base, prunable: &undone, is_done: false }), &head);
 
         assert_eq!((found.len(), unchanged), (1, 1));
-        let told = object(&found[0], (None, None), SyncOptions::default(), &Hidden::default());
+        let told = object(&found[0], (None, None), &SyncOptions::default(), &Hidden::default());
         assert_eq!((told.change, told.note.is_some()), (ObjectChange::Pruned, true));
     }
 
@@ -419,7 +419,7 @@ mod tests {
         let (base, head) = (manifest(&[map("a", "x", "1")]), manifest(&[map("a", "x", "2")]));
         let (found, _) = steps(Some(&Replaced { manifest: &base, prunable: &[], is_done: true }), &head);
 
-        let told = object(&found[0], (None, Some(&map("a", "x", "2"))), SyncOptions::default(), &Hidden::default());
+        let told = object(&found[0], (None, Some(&map("a", "x", "2"))), &SyncOptions::default(), &Hidden::default());
 
         assert!(told.fields.is_empty() && told.note.is_some(), "{told:?}");
     }

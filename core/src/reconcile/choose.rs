@@ -7,6 +7,7 @@ use super::phases::State;
 use super::step::{Act, Step};
 use super::target::Target;
 use crate::ObjectKey;
+use crate::account::ActsAs;
 use crate::object::Identity;
 use crate::session::DriftMode;
 
@@ -54,6 +55,8 @@ impl Target {
             adopt: self.assignment.options.adopt,
             replace: self.assignment.options.replace,
             makes_namespace: self.namespace_to_make(),
+            acts_as: ActsAs::of(&self.assignment),
+            project: self.assignment.project.clone(),
         })
     }
 

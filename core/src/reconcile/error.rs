@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::replacement::{Refusal, named};
+use crate::policy;
 use crate::quoting::without_values;
 
 /// The reason of an object that does not fit the schema of its kind: API servers give none.
@@ -59,6 +60,9 @@ pub enum ClusterError {
     /// It was deleted to be made anew, and is not made yet.
     #[error("the one before was deleted, since {} cannot change, and the new one could not be made: {why}", named(.fields))]
     Absent { fields: Vec<String>, why: Box<ClusterError> },
+    /// The cluster's owner does not allow it.
+    #[error("{}", .0.message)]
+    Policy(policy::Refusal),
     /// The API server did not answer, or asked to come back.
     #[error("{message}")]
     Retry { after: Option<Duration>, message: String },

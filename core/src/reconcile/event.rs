@@ -30,6 +30,8 @@ pub enum Event {
     Watched(WatchEvent),
     /// Who is suspended from now on, by somebody of the cluster.
     Held(Holds),
+    /// What the cluster's owner allows is another by now.
+    PolicyChanged,
 }
 
 /// What is watched: a kind in one version, in all namespaces.

@@ -1,13 +1,20 @@
-//! What an agent does to no object, whoever tells it to: see [`crate::reserved`].
+//! What an agent does to no object, whoever tells it to: see [`crate::reserved`]; and what the cluster's owner lets it do: see
+//! [`crate::policy`].
 
 use super::bodies::Body;
 use super::error::ClusterError;
 use super::finding::{Answer, Finding};
+use super::own_namespace::namespace_key;
 use super::step::{Act, Step};
+use crate::account::ActsAs;
+use crate::policy::{self, Ask, Standing, Verb};
 use crate::reserved::{is_of_an_agent, reserved_mark};
 
 /// Asked before a step is carried out: the answer instead, or `None`: it may be. `home` is what the agent is installed in.
 pub fn refusal(home: &str, step: &Step, body: Option<&Body>) -> Option<Answer> {
+    if let Some(refused) = refused_account(home, &step.acts_as) {
+        return Some(refused);
+    }
     let is_of_the_agent = is_of_an_agent(&step.key, |namespace| namespace == home);
     match step.act {
         Act::Apply { .. } | Act::Correct { .. } if is_of_the_agent => {
@@ -28,6 +35,63 @@ pub fn refusal(home: &str, step: &Step, body: Option<&Body>) -> Option<Answer> {
     }
 }
 
+/// Whoever acted as an account of the agent's namespace would be the agent.
+fn refused_account(home: &str, acts_as: &ActsAs) -> Option<Answer> {
+    match acts_as {
+        ActsAs::Account(account) if account.namespace.as_str() == home => Some(refused(
+            "AccountOfTheAgent",
+            format!("ServiceAccount {account} is in the namespace of the cluster's agent"),
+        )),
+        ActsAs::Nobody => {
+            let message = "a ServiceAccount is asked for, and it is not known of which namespace";
+            Some(refused("AccountUnknown", message.to_owned()))
+        }
+        ActsAs::Account(_) | ActsAs::Agent => None,
+    }
+}
+
+/// What the cluster's owner lets be done for a step.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Permit {
+    /// Why it is not carried out.
+    pub step: Option<policy::Refusal>,
+    /// Why nothing is deleted on the way: one that cannot be changed, or the run before.
+    pub delete: Option<policy::Refusal>,
+    /// Why the target's own namespace is not made.
+    pub namespace: Option<policy::Refusal>,
+}
+
+impl Permit {
+    /// `is_namespaced` is what the API server says of the object's kind. What only looks whether an object is there may always.
+    pub fn of(standing: &Standing, step: &Step, is_namespaced: bool) -> Self {
+        let Some(verb) = verb(&step.act) else { return Self::default() };
+        let (project, account) = (step.project.as_ref(), step.acts_as.account());
+        let ask = |verb| Ask { verb, project, key: &step.key, is_namespaced, account };
+        let namespace = step.makes_namespace.as_ref().map(|name| namespace_key(name.as_str()));
+        let namespace = namespace.and_then(|key| {
+            standing.refusal(&Ask { verb: Verb::Write, project, key: &key, is_namespaced: false, account })
+        });
+        Self { step: standing.refusal(&ask(verb)), delete: standing.refusal(&ask(Verb::Delete)), namespace }
+    }
+
+    /// Whether it has to be known first if the object's kind has namespaces.
+    pub fn asks_for_scope(standing: &Standing, step: &Step) -> bool {
+        matches!(standing, Standing::Policy(_)) && verb(&step.act).is_some()
+    }
+}
+
+/// `None`: it is only looked at.
+fn verb(act: &Act) -> Option<Verb> {
+    match act {
+        Act::Apply { .. } | Act::Correct { writes: true, .. } | Act::Orphan { .. } | Act::Give { .. } => {
+            Some(Verb::Write)
+        }
+        Act::Correct { writes: false, .. } => Some(Verb::DryRun),
+        Act::Delete { .. } => Some(Verb::Delete),
+        Act::Inspect => None,
+    }
+}
+
 fn refused(reason: &str, message: String) -> Answer {
     Finding::Failed(ClusterError::rejected(reason, message)).into()
 }
@@ -39,6 +103,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::account::Account;
     use crate::{Digest, ObjectKey, TargetId};
 
     fn refused(body: &str) -> bool {
@@ -47,6 +112,21 @@ mod tests {
         let key = ObjectKey { api_version, kind, namespace: Some("shop".to_owned()), name: "x".to_owned() };
         let step = Step::about(TargetId::new(Uuid::from_u128(7)), key, Act::Apply { digest, inspect_first: true });
         refusal("bellwether", &step, Some(&Body::from(Arc::<[u8]>::from(body.as_bytes())))).is_some()
+    }
+
+    #[test]
+    fn whoever_asks_for_an_account_of_nowhere_is_refused_and_not_taken_for_the_agent() {
+        let (api_version, kind) = ("v1".to_owned(), "Secret".to_owned());
+        let key = ObjectKey { api_version, kind, namespace: Some("shop".to_owned()), name: "x".to_owned() };
+        let step = Step::about(TargetId::new(Uuid::from_u128(7)), key, Act::Inspect);
+        let account = |namespace: &str| Account {
+            namespace: namespace.parse().expect("a name"),
+            name: "deployer".parse().expect("a name"),
+        };
+        let is_refused = |acts_as| refusal("bellwether", &Step { acts_as, ..step.clone() }, None).is_some();
+
+        assert!(is_refused(ActsAs::Nobody) && is_refused(ActsAs::Account(account("bellwether"))));
+        assert!(!is_refused(ActsAs::Agent) && !is_refused(ActsAs::Account(account("shop"))));
     }
 
     #[test]

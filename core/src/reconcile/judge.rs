@@ -5,8 +5,10 @@ use std::time::Duration;
 use super::error::{ClusterError, UNFIT_REASON};
 use super::replacement::{has_pods, may_be_replaced, named};
 use crate::ObjectKey;
+use crate::account::ActsAs;
 use crate::backoff::{Backoff, Jitter};
 use crate::object::is_built_in_group;
+use crate::policy::{self, Until};
 use crate::replace::REPLACE_ANNOTATION;
 use crate::report::{Outcome, Verdict};
 
@@ -32,6 +34,10 @@ const LEAVING_TRIES_MAX: u32 = 6;
 /// Half of the longest wait: each try after these takes at least as long.
 const LEAVING_TRY_SECONDS: u64 = 30;
 
+/// In what an API server says of who may not act as somebody: `cannot impersonate resource`, and since Kubernetes 1.35
+/// `cannot impersonate-on:serviceaccount:get resource`.
+const CANNOT_ACT: &str = " cannot impersonate";
+
 const OTHERWISE_DELETED: &str = "delete it in the cluster, or give it another name";
 
 const OTHERWISE_CORRECTED: &str = "correct the manifest, or what refuses it";
@@ -56,6 +62,8 @@ pub(super) struct Judgement {
     pub(super) retry: Retry,
     /// It may be applied without another revision: whoever waits for it need not give up.
     pub(super) may_pass: bool,
+    /// The cluster's owner does not allow it: a change of the policy has it tried again.
+    pub(super) is_by_policy: bool,
 }
 
 /// When it is tried again, unless something is seen of the object before. Nothing is given up: what stands in its way may
@@ -86,7 +94,21 @@ impl Retry {
 impl Judgement {
     fn new(outcome: Outcome, verdict: Verdict, message: String, hint: impl Into<String>) -> Self {
         let retry = Retry::by(if outcome.is_stalled() { STALLED } else { RETRY });
-        Self { outcome, verdict, message, hint: hint.into(), retry, may_pass: true }
+        Self { outcome, verdict, message, hint: hint.into(), retry, may_pass: true, is_by_policy: false }
+    }
+
+    /// Of a request that was made as somebody: what lacks a right is then not the agent, but for the right to do so.
+    pub(super) fn of_whom(self, acts_as: &ActsAs, error: &ClusterError) -> Self {
+        let (ClusterError::Forbidden { message }, Some(account)) = (error, acts_as.account()) else { return self };
+        let hint = if message.contains(CANNOT_ACT) {
+            format!("let the agent act as ServiceAccount {account}: `bellwether cluster rbac` prints that right")
+        } else {
+            format!(
+                "give ServiceAccount {account} the right, and make it where it is missing: `bellwether cluster rbac` prints \
+                 what it needs; quotas and admission policies may refuse it, too"
+            )
+        };
+        Self { hint, ..self }
     }
 }
 
@@ -116,6 +138,12 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
         }
         ClusterError::Rejected { reason, .. } if reason == "ObjectOfTheAgent" => {
             own_fault("use another namespace and name")
+        }
+        ClusterError::Rejected { reason, .. } if reason == "AccountOfTheAgent" => {
+            own_fault("give the target another namespace; what is in the agent's is nobody's but the agent's")
+        }
+        ClusterError::Rejected { reason, .. } if reason == "AccountUnknown" => {
+            own_fault("give the target a namespace: its ServiceAccount is one of that")
         }
         ClusterError::Rejected { reason, .. } if reason == "MetadataReserved" => {
             own_fault("remove it; Bellwether sets its labels and annotations itself")
@@ -167,7 +195,29 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
         | ClusterError::NotReplaced { .. }
         | ClusterError::NewOneRefused { .. }
         | ClusterError::Absent { .. } => of_a_replacement(key, error, failures),
+        ClusterError::Policy(refusal) => of_policy(refusal),
         ClusterError::NotFound | ClusterError::Stale { .. } => retrying(hiccup, String::new()),
+    }
+}
+
+/// Nobody but the cluster's owner can change that, or the target.
+fn of_policy(refusal: &policy::Refusal) -> Judgement {
+    let message = refusal.message.clone();
+    let judged = |outcome, verdict, hint: &str| Judgement {
+        is_by_policy: true,
+        ..Judgement::new(outcome, verdict, message.clone(), hint)
+    };
+    match refusal.until {
+        Until::Changed => {
+            let hint = "change the target, or ask whoever owns the cluster to allow it in the agent's policy";
+            let judgement = judged(Outcome::Rejected, Verdict::Failed, hint);
+            Judgement { retry: Retry::by(OWN_FAULT), may_pass: false, ..judgement }
+        }
+        Until::Readable => judged(Outcome::Rejected, Verdict::Failed, "correct the agent's policy in the cluster"),
+        Until::After(after) => {
+            let judgement = judged(Outcome::Retrying, Verdict::Degraded, "");
+            Judgement { retry: Retry { backoff: RETRY, at_least: after.min(RETRY.longest) }, ..judgement }
+        }
     }
 }
 
@@ -238,6 +288,7 @@ fn replacing_hint(key: &ObjectKey, fields: &[String]) -> String {
 pub(super) fn is_lasting(error: &ClusterError, failures: u32) -> bool {
     match error {
         ClusterError::Rejected { .. } | ClusterError::Conflict(_) => true,
+        ClusterError::Policy(refusal) => refusal.until == Until::Changed,
         ClusterError::Forbidden { .. } => failures > FORBIDDEN_HICCUPS_MAX,
         _ => false,
     }
@@ -291,6 +342,7 @@ fn is_allocated(field: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::Account;
     use crate::reconcile::Contested;
 
     fn key(api_version: &str) -> ObjectKey {
@@ -509,6 +561,30 @@ mod tests {
         let judged = failed(&ClusterError::retry(message), 1);
 
         assert!(judged.hint.contains("webhook deaf.example.org"), "{}", judged.hint);
+    }
+
+    #[test]
+    fn who_may_not_act_as_an_account_is_told_another_thing_than_whose_account_lacks_a_right() {
+        let name = |text: &str| text.parse().expect("a name");
+        let acts_as = ActsAs::Account(Account { namespace: name("shop"), name: name("deployer") });
+        let hint = |message: &str, acts_as: &ActsAs| {
+            let error = ClusterError::Forbidden { message: message.to_owned() };
+            failed(&error, 6).of_whom(acts_as, &error).hint
+        };
+
+        for words in
+            ["cannot impersonate resource \"serviceaccounts\"", "cannot impersonate-on:serviceaccount:get resource"]
+        {
+            let message = format!("configmaps \"a\" is forbidden: User \"agent\" {words}");
+            assert!(
+                hint(&message, &acts_as).starts_with("let the agent act as ServiceAccount shop/deployer"),
+                "{message}"
+            );
+        }
+        assert!(
+            hint("User \"x\" cannot get resource", &acts_as).starts_with("give ServiceAccount shop/deployer the right")
+        );
+        assert!(hint("User \"x\" cannot get resource", &ActsAs::Agent).starts_with("check the agent's rights"));
     }
 
     #[test]

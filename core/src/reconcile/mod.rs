@@ -65,7 +65,7 @@ pub use dry_run::Companions;
 pub use error::{ClusterError, Contested, UNFIT_REASON};
 pub use event::{Condition, Event, Freshness, Kind, ObjectEvent, ObjectState, WatchEvent};
 pub use finding::{Answer, Finding, Found};
-pub use guard::refusal;
+pub use guard::{Permit, refusal};
 pub use metadata::{ManagedFields, Metadata, OwnerReference};
 pub use own_namespace::is_made_namespace;
 pub use owned::LastApplied;

@@ -18,7 +18,7 @@ impl Target {
     /// Unless the bundle has it: then it is what Git says, and comes at its time.
     pub(super) fn namespace_to_make(&self) -> Option<Name> {
         let namespace = self.assignment.namespace.as_ref().filter(|_| self.assignment.options.create_namespace)?;
-        let is_in_bundle = self.objects.contains(&Identity::of(&key(namespace.as_str())));
+        let is_in_bundle = self.objects.contains(&Identity::of(&namespace_key(namespace.as_str())));
         (!is_in_bundle).then(|| namespace.clone())
     }
 }
@@ -35,7 +35,7 @@ impl Step {
         }
         let metadata = json!({"name": missing, "annotations": annotations});
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata});
-        Some((key(missing), canonical_json(&object)))
+        Some((namespace_key(missing), canonical_json(&object)))
     }
 }
 
@@ -47,7 +47,7 @@ pub fn is_made_namespace(key: &ObjectKey, there: &Metadata) -> bool {
         && !there.labels.contains_key(TARGET_LABEL)
 }
 
-fn key(name: &str) -> ObjectKey {
+pub(super) fn namespace_key(name: &str) -> ObjectKey {
     let (api_version, kind) = ("v1".to_owned(), "Namespace".to_owned());
     ObjectKey { api_version, kind, namespace: None, name: name.to_owned() }
 }

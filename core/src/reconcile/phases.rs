@@ -224,6 +224,15 @@ impl Objects {
         found.map(|index| &mut self.all[index])
     }
 
+    /// Those that the cluster's policy refused, in place or not.
+    pub(super) fn refused_by_policy(&self) -> Vec<usize> {
+        let is_refused = |object: &Object| {
+            let failed = if let State::Failed(why) = &object.state { Some(why) } else { None };
+            failed.or(object.uncorrected.as_ref().map(|it| &it.why)).is_some_and(|why| why.is_by_policy)
+        };
+        (0..self.all.len()).filter(|&index| is_refused(&self.all[index])).collect()
+    }
+
     pub(super) fn has_ready(&self) -> bool {
         self.ready.iter().any(|&index| self.all[index].state == State::Ready)
     }

@@ -100,7 +100,7 @@ impl Target {
             }
             Finding::Failed(error) => {
                 object.failures += 1;
-                let judgement = judge::failure(&step.key, &error, object.failures);
+                let judgement = judge::failure(&step.key, &error, object.failures).of_whom(&step.acts_as, &error);
                 self.fail(step, identity, judgement, Cause::of(&step.key, &error), (now, chance));
             }
             Finding::Unasked(error) => {

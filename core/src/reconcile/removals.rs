@@ -19,6 +19,7 @@ use super::removal::{Candidate, Left, Mode, Removal, State};
 use super::retries::SPACING;
 use super::status::Standing;
 use super::step::{Act, Step};
+use crate::account::ActsAs;
 use crate::apply::sort_for_deleting;
 use crate::backoff::{Backoff, Jitter};
 use crate::object::Identity;
@@ -285,7 +286,7 @@ impl Removals {
                     self.place(index, now, chance);
                 }
             }
-            Finding::Failed(error) => self.fail(index, error, now, chance),
+            Finding::Failed(error) => self.fail(index, (error, &step.acts_as), now, chance),
             Finding::Unasked(error) => {
                 let object = &mut self.objects[index];
                 object.failures += 1;
@@ -334,7 +335,7 @@ impl Removals {
         self.wake_after(index, wait, now);
     }
 
-    fn fail(&mut self, index: usize, error: &ClusterError, now: Timestamp, chance: f64) {
+    fn fail(&mut self, index: usize, (error, acts_as): (&ClusterError, &ActsAs), now: Timestamp, chance: f64) {
         let object = &mut self.objects[index];
         object.failures += 1;
         // What is only to be let go of is left as it is where that is not allowed: or else its target would never be gone.
@@ -345,7 +346,7 @@ impl Removals {
             self.leave(index, why);
             return;
         }
-        let judgement = judge::failure(&object.candidate.key, error, object.failures);
+        let judgement = judge::failure(&object.candidate.key, error, object.failures).of_whom(acts_as, error);
         self.try_again(index, judgement, now, chance);
     }
 
@@ -360,6 +361,14 @@ impl Removals {
     fn wake_after(&mut self, index: usize, wait: Duration, now: Timestamp) {
         let at = now.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX));
         self.wakes.insert((at.unwrap_or(Timestamp::MAX), index));
+    }
+
+    /// What the cluster's policy refused is tried again now.
+    pub(super) fn retry_refused(&mut self, now: Timestamp) {
+        let is_refused = |object: &Removal| matches!(&object.state, State::Failed(why) if why.is_by_policy);
+        let refused: Vec<_> = (0..self.objects.len()).filter(|&index| is_refused(&self.objects[index])).collect();
+        self.wakes.retain(|(_, index)| !refused.contains(index));
+        self.wakes.extend(refused.into_iter().map(|index| (now, index)));
     }
 
     pub(super) fn standings(&self, now: Timestamp, is_open: bool) -> impl Iterator<Item = Standing<'_>> {

@@ -97,6 +97,7 @@ mod tests {
             manifest: Manifest::new(Vec::new()).expect("is a manifest"),
             prunable: Vec::new(),
             namespace: None,
+            project: None,
             options: SyncOptions::default(),
             retried: Generation::default(),
             trace: None,

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::claims::Claim;
 use super::error::Contested;
 use super::owned::LastApplied;
+use crate::account::ActsAs;
 use crate::session::{Adopt, Replace};
 use crate::{Digest, Generation, Name, ObjectKey, TargetId};
 
@@ -37,6 +38,10 @@ pub struct Step {
     pub replace: Replace,
     /// The target's own namespace, if that is made where it is absent.
     pub makes_namespace: Option<Name>,
+    /// For whom the API server takes the requests about the object.
+    pub acts_as: ActsAs,
+    /// Whose the target is, as far as the hub says.
+    pub project: Option<Name>,
 }
 
 /// What to do with the object. What each means in requests is the executor's; what was found comes back as a `Finding`.
@@ -120,6 +125,8 @@ impl Step {
             adopt,
             replace: Replace::Never,
             makes_namespace: None,
+            acts_as: ActsAs::Agent,
+            project: None,
         }
     }
 }

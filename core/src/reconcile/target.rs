@@ -214,6 +214,14 @@ impl Target {
         }
     }
 
+    /// What the cluster's policy refused before may be allowed by now.
+    pub(super) fn note_policy(&mut self, now: Timestamp) {
+        for index in self.objects.refused_by_policy() {
+            self.try_again(index, now);
+        }
+        self.removals.retry_refused(now);
+    }
+
     /// It was given to this target, which does not want it any more: it goes with what left, if its plan says so.
     pub(super) fn take_in(&mut self, key: &ObjectKey) {
         self.inventory.adopt(key);

@@ -73,6 +73,7 @@ impl Targets {
                     target.inventory.note_written(number);
                 }
             }
+            Event::PolicyChanged => self.by_id.values_mut().for_each(|target| target.note_policy(now)),
             Event::Answered(step, answer) => self.record(&step, answer, now, chance, &mut told),
             Event::Watched(WatchEvent::Object(object_event)) => self.see(&object_event, now, &mut told),
             Event::Watched(WatchEvent::Listed { kind, began_at, uids }) => {

@@ -220,6 +220,8 @@ pub struct Assignment {
     pub prunable: Vec<ObjectKey>,
     /// The target's own, for objects that name none; a hub of an earlier version does not tell.
     pub namespace: Option<Name>,
+    /// Whose the target is; a hub of an earlier version does not tell.
+    pub project: Option<Name>,
     pub options: SyncOptions,
     /// Under which generation a person asked last to have it tried again in this cluster; the first, 0: nobody did. What
     /// runs once, was applied under an older one and did not come to a good end may run again.
@@ -277,7 +279,7 @@ impl From<Vec<Assignment>> for Listing {
 }
 
 /// How an agent keeps a target. As rows hold it: what a later version adds is not read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SyncOptions {
     pub prune: Prune,
@@ -286,6 +288,9 @@ pub struct SyncOptions {
     pub replace: Replace,
     /// The target's own namespace is made where it is absent.
     pub create_namespace: bool,
+    /// Of the target's own namespace: whom agents act as in all that they ask of the target's objects. `None`: as themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<Name>,
 }
 
 /// When what left the bundle is deleted.

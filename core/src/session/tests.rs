@@ -71,6 +71,7 @@ impl Store {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             prunable: Vec::new(),
             namespace: None,
+            project: None,
             options: SyncOptions::default(),
             retried: Generation::default(),
             trace: None,

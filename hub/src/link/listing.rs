@@ -55,6 +55,7 @@ fn assignment(listed: Listed, manifests: &BTreeMap<Digest, Manifest>) -> Result<
         manifest: manifests.get(&row.digest).cloned().ok_or(missing)?,
         prunable: row.prunable,
         namespace: listed.namespace,
+        project: listed.project,
         options: row.options,
         retried: listed.retried,
         trace: listed.trace,

@@ -343,7 +343,7 @@ async fn compare(
     let all: BTreeSet<_> = steps.iter().flat_map(|one| one.steps.iter().cloned()).collect();
     let secrets = secrets_of(base.manifests.values().chain(planned.manifests.values()));
     let bodies = Bodies::load(hub, planned.bodies, &all, &secrets).await?;
-    let sync = target.spec.sync;
+    let sync = target.spec.sync.clone();
     // It computes.
     let told = move || told(&steps, all, sync, &bodies, &secrets);
     let told = tokio::task::spawn_blocking(told).await.expect("a comparison does not panic");
@@ -411,7 +411,7 @@ fn told(
     let is_known = bodies.has_all(secrets);
     let tell = |step: Step| {
         let (before, after) = (bodies.read(step.before), bodies.read(step.after));
-        let told = object(&step, (before.as_ref(), after.as_ref()), sync, &hidden);
+        let told = object(&step, (before.as_ref(), after.as_ref()), &sync, &hidden);
         (step, Arc::new(told))
     };
     let told: BTreeMap<_, _> = all.into_iter().map(tell).collect();

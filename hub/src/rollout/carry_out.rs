@@ -238,7 +238,7 @@ impl<'a, 'c> RolloutExecutor<'a, 'c> {
             render: render_of(one),
             action: session::Action::Apply,
             prunable: prunable.remove(&one.cluster).unwrap_or_default(),
-            options: self.target.spec.sync,
+            options: self.target.spec.sync.clone(),
         });
         // What a person wants tried again is what failed: of that a way back is no second try, nor the other way round.
         let is_retried = |one: &&Given| {

@@ -154,7 +154,7 @@ async fn sync_options(
     now: Timestamp,
 ) -> Result<Option<Timestamp>, StoreError> {
     let limit = i64::try_from(ASSIGNED_MAX).unwrap_or(i64::MAX);
-    let told = store::assignments::mark_options(change, target.id, target.spec.sync, limit, now).await?;
+    let told = store::assignments::mark_options(change, target.id, &target.spec.sync, limit, now).await?;
     if told.is_empty() {
         return Ok(None);
     }

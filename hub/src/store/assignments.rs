@@ -45,7 +45,7 @@ pub(crate) async fn mark(
     let renders: Vec<Uuid> = assignments.iter().map(|one| one.render.as_uuid()).collect();
     let actions: Vec<String> = assignments.iter().map(|one| one.action.as_str().to_owned()).collect();
     let prunable: Vec<Json<&Vec<ObjectKey>>> = assignments.iter().map(|one| Json(&one.prunable)).collect();
-    let options: Vec<Json<SyncOptions>> = assignments.iter().map(|one| Json(one.options)).collect();
+    let options: Vec<Json<&SyncOptions>> = assignments.iter().map(|one| Json(&one.options)).collect();
     let retried: Vec<bool> = assignments.iter().map(|one| retried.contains(&one.cluster)).collect();
     let rows = sqlx::query!(
         r#"
@@ -89,8 +89,10 @@ pub(crate) async fn mark(
 pub(crate) struct Listed {
     pub(crate) assignment: Assignment,
     pub(crate) target_name: Name,
-    /// The target's own, while there is such a target.
+    /// The target's own; of one that is gone, as it was when it was assigned.
     pub(crate) namespace: Option<Name>,
+    /// Whose the cluster is, and so the target.
+    pub(crate) project: Option<Name>,
     /// Under which generation a person asked last to have it tried again there.
     pub(crate) retried: Generation,
     /// Of the rollout that decided it; `None` once that is gone.
@@ -108,6 +110,7 @@ struct Row {
     prunable: Stored<Vec<ObjectKey>>,
     name: String,
     namespace: Option<String>,
+    project: Option<String>,
     options: Stored<SyncOptions>,
     retried: Option<i64>,
     trace_id: Option<String>,
@@ -128,7 +131,12 @@ pub(crate) async fn list_of_clusters(db: &mut Connection, clusters: &[ClusterId]
         r#"
         select a.cluster_id, a.target_id, a.digest, a.generation, a.rollout_id, a.render_id, a.action,
                a.prunable as "prunable: Stored<Vec<ObjectKey>>", coalesce(t.name, a.target_name) as "name!",
-               t.namespace as "namespace?",
+               -- Of a target that is gone as it was when it was assigned: whom its agent acts as hangs on it.
+               case when t.name is null then a.options ->> 'namespace' else t.namespace end as "namespace?",
+               (select p.name
+                  from clusters c
+                  join projects p on p.project_id = c.project_id
+                 where c.cluster_id = a.cluster_id) as "project?",
                a.options as "options: Stored<SyncOptions>", a.retried, r.trace_id as "trace_id?"
           from assignments a
           -- One by one: a plan for all would read every target there is.
@@ -172,6 +180,7 @@ impl TryFrom<Row> for Listed {
             },
             target_name: super::name(&row.name, "targets")?,
             namespace: row.namespace.map(|namespace| super::name(&namespace, "targets")).transpose()?,
+            project: row.project.map(|project| super::name(&project, "projects")).transpose()?,
             retried: row.retried.map(Generation::new).unwrap_or_default(),
             trace: row.trace_id.and_then(|trace| trace.parse().ok()),
         })
@@ -244,11 +253,11 @@ pub(crate) async fn list_replaced(
 }
 
 /// Gives so many clusters of a target that are to keep it in another way than theirs new generations of what they have,
-/// and says which; a target's own namespace counts where agents make it. Whoever judges them by the generation before judges them by the new one.
+/// and says which; a target's own namespace counts where agents make it, or act as an account of it. Whoever judges them by the generation before judges them by the new one.
 pub(crate) async fn mark_options(
     db: &mut Connection,
     target: TargetId,
-    options: SyncOptions,
+    options: &SyncOptions,
     limit: i64,
     now: Timestamp,
 ) -> Result<Vec<Uuid>, StoreError> {
@@ -267,12 +276,14 @@ pub(crate) async fn mark_options(
                     where target_id = $1 and action = 'apply'
                       and (coalesce(options ->> 'prune', $5), coalesce(options ->> 'drift', $6),
                            coalesce(options ->> 'adopt', $7), coalesce(options ->> 'replace', $8),
-                           coalesce(options ->> 'createNamespace', 'false'),
-                           case when $2::jsonb ->> 'createNamespace' = 'true'
+                           coalesce(options ->> 'createNamespace', 'false'), coalesce(options ->> 'serviceAccount', ''),
+                           case when $2::jsonb ->> 'createNamespace' = 'true' or $2::jsonb ->> 'serviceAccount' <> ''
                                 then coalesce(options ->> 'namespace', '') else '' end)
                           <> ($2::jsonb ->> 'prune', $2::jsonb ->> 'drift', $2::jsonb ->> 'adopt',
                               $2::jsonb ->> 'replace', $2::jsonb ->> 'createNamespace',
+                              coalesce($2::jsonb ->> 'serviceAccount', ''),
                               case when $2::jsonb ->> 'createNamespace' = 'true'
+                                     or $2::jsonb ->> 'serviceAccount' <> ''
                                    then coalesce((select spec ->> 'namespace' from targets where target_id = $1), '')
                                    else '' end)
                     order by cluster_id
@@ -548,20 +559,20 @@ mod tests {
         let (target, rollout, clusters) = running(&mut rows, &["c1", "c2", "c3"]).await;
         let bundle = rows.bundle("a").await;
         let warn = SyncOptions { drift: DriftMode::Warn, ..SyncOptions::default() };
-        let third = Assignment { options: warn, ..assignment(clusters[2], &rollout, bundle) };
+        let third = Assignment { options: warn.clone(), ..assignment(clusters[2], &rollout, bundle) };
         mark(&mut rows.db, vec![third], &BTreeSet::new(), clock::now()).await.expect("written");
         let before = listed(&mut rows, clusters[2]).await.assignment.generation;
         let waiting = clusters.iter().map(|cluster| Member::waiting(*cluster, 0, bundle, None)).collect::<Vec<_>>();
         insert_members(&mut rows.db, rollout.id, &waiting, &BTreeMap::new()).await.expect("written");
         let judged = Member { state: MemberState::Assigned, generation: Some(before), ..waiting[0].clone() };
         mark_members(&mut rows.db, rollout.id, &[&judged]).await.expect("written");
-        let mut changed = async |options, limit| {
+        let mut changed = async |options: &SyncOptions, limit| {
             mark_options(&mut rows.db, target.id, options, limit, clock::now()).await.expect("written")
         };
 
-        assert_eq!(changed(warn, 1).await, [clusters[0].as_uuid()], "so many at once");
-        assert_eq!(changed(warn, 10).await, [clusters[1].as_uuid()], "who keeps it so has nothing new");
-        assert!(changed(warn, 10).await.is_empty());
+        assert_eq!(changed(&warn, 1).await, [clusters[0].as_uuid()], "so many at once");
+        assert_eq!(changed(&warn, 10).await, [clusters[1].as_uuid()], "who keeps it so has nothing new");
+        assert!(changed(&warn, 10).await.is_empty());
         let members = list_members(&mut rows.db, rollout.id, Which::default(), clock::now()).await.expect("read");
         let generations: Vec<_> = members.iter().map(|one| one.member.generation).collect();
         assert_eq!(generations, [Some(listed(&mut rows, clusters[0]).await.assignment.generation), None, None]);
@@ -576,19 +587,20 @@ mod tests {
         execute_in(&mut rows.db, by_an_earlier_version).await.expect("written");
         let as_before = SyncOptions::default();
         let all = [
-            SyncOptions { adopt: Adopt::IfUnowned, ..as_before },
-            SyncOptions { replace: Replace::Immutable, ..as_before },
-            SyncOptions { create_namespace: true, ..as_before },
+            SyncOptions { adopt: Adopt::IfUnowned, ..as_before.clone() },
+            SyncOptions { replace: Replace::Immutable, ..as_before.clone() },
+            SyncOptions { create_namespace: true, ..as_before.clone() },
+            SyncOptions { service_account: Some("deployer".parse().expect("a name")), ..as_before.clone() },
         ];
-        let mut changed = async |options| {
+        let mut changed = async |options: &SyncOptions| {
             mark_options(&mut rows.db, target.id, options, 10, clock::now()).await.expect("written").len()
         };
 
-        assert_eq!(changed(as_before).await, 0, "what is left out is as it was");
-        for options in all {
+        assert_eq!(changed(&as_before).await, 0, "what is left out is as it was");
+        for options in &all {
             assert_eq!((changed(options).await, changed(options).await), (1, 0), "{options:?}");
         }
-        assert_eq!(listed(&mut rows, clusters[0]).await.assignment.options, all[2]);
+        assert_eq!(listed(&mut rows, clusters[0]).await.assignment.options, all[3]);
     }
 
     #[crate::store::database_test(migrations = "../migrations")]
@@ -598,20 +610,20 @@ mod tests {
         let as_shop = r#"update targets set spec = spec || '{"namespace": "shop"}'"#;
         let as_store = r#"update targets set spec = spec || '{"namespace": "store"}'"#;
         let making = SyncOptions { create_namespace: true, ..SyncOptions::default() };
-        let told = async |rows: &mut Rows, options| {
+        let told = async |rows: &mut Rows, options: &SyncOptions| {
             mark_options(&mut rows.db, target.id, options, 10, clock::now()).await.expect("written").len()
         };
 
         execute_in(&mut rows.db, as_shop).await.expect("written");
-        assert_eq!(told(&mut rows, SyncOptions::default()).await, 0, "nobody makes it");
-        assert_eq!((told(&mut rows, making).await, told(&mut rows, making).await), (1, 0));
+        assert_eq!(told(&mut rows, &SyncOptions::default()).await, 0, "nobody makes it");
+        assert_eq!((told(&mut rows, &making).await, told(&mut rows, &making).await), (1, 0));
         execute_in(&mut rows.db, as_store).await.expect("written");
-        assert_eq!((told(&mut rows, making).await, told(&mut rows, making).await), (1, 0));
+        assert_eq!((told(&mut rows, &making).await, told(&mut rows, &making).await), (1, 0));
         execute_in(&mut rows.db, as_shop).await.expect("written");
         let bundle = rows.bundle("a").await;
-        let again = Assignment { options: making, ..assignment(clusters[0], &rollout, bundle) };
+        let again = Assignment { options: making.clone(), ..assignment(clusters[0], &rollout, bundle) };
         mark(&mut rows.db, vec![again], &BTreeSet::new(), clock::now()).await.expect("written");
-        assert_eq!(told(&mut rows, making).await, 0, "an assignment knows which one it is");
+        assert_eq!(told(&mut rows, &making).await, 0, "an assignment knows which one it is");
     }
 
     #[crate::store::database_test(migrations = "../migrations")]
@@ -655,5 +667,26 @@ mod tests {
 
         let left = listed(&mut rows, clusters[0]).await;
         assert_eq!((left.target_name, left.assignment.action, left.trace), (target.name, Action::Orphan, None));
+    }
+
+    #[crate::store::database_test(migrations = "../migrations")]
+    async fn a_tombstone_whose_target_is_gone_says_of_which_namespace_its_account_is(pool: Pool) {
+        let mut rows = Rows::new(&pool).await;
+        let (target, _, clusters) = running(&mut rows, &["c1"]).await;
+        let as_shop = r#"update targets set spec = spec || '{"namespace": "shop"}'"#;
+        execute_in(&mut rows.db, as_shop).await.expect("written");
+        let account = Some("deployer".parse().expect("a name"));
+        let acting = SyncOptions { service_account: account.clone(), ..SyncOptions::default() };
+        mark_options(&mut rows.db, target.id, &acting, 10, clock::now()).await.expect("written");
+        let project = listed(&mut rows, clusters[0]).await.project;
+
+        mark_tombstones(&mut rows.db, target.id, Action::Delete, 10, clock::now()).await.expect("written");
+        mark_outliving(&mut rows.db, target.id, &target.name).await.expect("written");
+        targets::delete(&mut rows.db, target.id).await.expect("it goes");
+
+        let left = listed(&mut rows, clusters[0]).await;
+        assert_eq!(left.namespace.as_ref().map(Name::as_str), Some("shop"));
+        assert_eq!((left.assignment.options.service_account, &left.project), (account, &project));
+        assert!(project.is_some());
     }
 }

@@ -59,7 +59,7 @@ pub(crate) const KUSTOMIZATION: &[Rule] = &[
     differs("spec.force", "what cannot be changed is deleted and made anew with `sync.replace: immutable`"),
     none(
         "spec.serviceAccountName",
-        "an agent applies with its own rights: restrict them where it is installed, or give the tenant a cluster of its own",
+        "say `sync.serviceAccount: NAME` in the target, which has to have a `namespace:`; an agent otherwise applies with its own rights",
     ),
     none(
         "spec.kubeConfig",
@@ -232,7 +232,7 @@ pub(crate) const RELEASE: &[Rule] = &[
     ),
     none(
         "spec.serviceAccountName",
-        "an agent applies with its own rights: restrict them where it is installed, or give the tenant a cluster of its own",
+        "say `sync.serviceAccount: NAME` in the target, which has to have a `namespace:`; an agent otherwise applies with its own rights",
     ),
     none(
         "spec.kubeConfig",

@@ -17,8 +17,8 @@ use bellwether_core::hooks::Former;
 use bellwether_core::keep::kept_by;
 use bellwether_core::object::canonical_json;
 use bellwether_core::reconcile::{
-    Act, Answer, Body, ClusterError, Condition, Contested, Finding, Found, Metadata, Owner, Step, is_made_namespace,
-    is_ours, label_of, owner_hint,
+    Act, Answer, Body, ClusterError, Condition, Contested, Finding, Found, Metadata, Owner, Permit, Step,
+    is_made_namespace, is_ours, label_of, owner_hint,
 };
 use bellwether_core::takeover::taken_over;
 use bellwether_core::yielded::{Yielded, is_scaled, may_be_yielded, without_yielded};
@@ -51,10 +51,10 @@ impl From<ClusterError> for Stopped {
 }
 
 /// `body` is the object as the bundle has it, of what is to be applied; `None` is answered as what it is, a mistake of
-/// ours. Fails when this agent was replaced.
+/// ours. `permit` allows the step itself. Fails when this agent was replaced.
 pub(super) async fn carry_out(
-    cluster: &Cluster,
-    fence: &Fence,
+    (cluster, fence): (&Cluster, &Fence),
+    permit: &Permit,
     step: &Step,
     body: Option<Body>,
 ) -> Result<Answer, JournalError> {
@@ -62,7 +62,7 @@ pub(super) async fn carry_out(
         let missing = || ClusterError::rejected("BodyMissing", "the object's body never came");
         body.map(|body| yielding(&step.key, body)).ok_or_else(missing)
     };
-    let on_its_way = Attempt { cluster, fence, step };
+    let on_its_way = Attempt { cluster, fence, step, permit };
     let found = match &step.act {
         Act::Apply { inspect_first, .. } => match body() {
             Ok(body) => on_its_way.apply_or_replace(*inspect_first, body).await,
@@ -160,6 +160,7 @@ struct Attempt<'a> {
     cluster: &'a Cluster,
     fence: &'a Fence,
     step: &'a Step,
+    permit: &'a Permit,
 }
 
 impl Attempt<'_> {
@@ -170,6 +171,11 @@ impl Attempt<'_> {
             Ok(Some(error)) => Err(Stopped::Unasked(error)),
             Err(replaced) => Err(Stopped::Replaced(replaced)),
         }
+    }
+
+    /// What stands in the way of the new one may go, as far as the cluster's owner has a say in that.
+    fn may_delete(&self) -> Result<(), ClusterError> {
+        self.permit.delete.clone().map_or(Ok(()), |refusal| Err(ClusterError::Policy(refusal)))
     }
 
     /// What is there, of what is about to be written.
@@ -277,6 +283,7 @@ impl Attempt<'_> {
                 "the one before runs still: it is made anew when that has ended, or is deleted in the cluster";
             return Err(ClusterError::retry(message).into());
         }
+        self.may_delete()?;
         let Metadata { uid, resource_version, .. } = there.metadata;
         let left = self.cluster.delete(&self.step.key, uid, &resource_version).await?;
         if left.is_some() { Err(being_deleted().into()) } else { Ok(None) }

@@ -15,11 +15,14 @@ use bellwether_core::assignment::{Holds, Reason, Shown};
 use bellwether_core::drift::Response;
 use bellwether_core::journal::Journalled;
 use bellwether_core::object::OWNER_ANNOTATION;
-use bellwether_core::reconcile::{self, Act, Answer, Event, Finding, Kind, Metadata, Step, Targets, WatchEvent};
+use bellwether_core::policy::{Deletions, Refusal, Standing, Ticket};
+use bellwether_core::reconcile::{
+    self, Act, Answer, ClusterError, Event, Finding, Kind, Metadata, Permit, Step, Targets, WatchEvent,
+};
 use bellwether_core::report::{Report, Verdict};
 use bellwether_core::session::Assignment;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +34,7 @@ use crate::backoff::chance;
 use crate::clock::{self, Clock};
 use crate::executor::{Outbound, Outbox, Ports, Written};
 use crate::journal::{Fence, InventoryUpdate, JournalError};
+use crate::policy;
 
 /// Requests on their way at once: enough to hide the API server's latency, far below what its priority and fairness
 /// give one client.
@@ -74,6 +78,11 @@ struct Reconciler {
     fence: Fence,
     /// What the agent is installed in: no target's objects are there.
     home: Arc<str>,
+    /// What the cluster's owner allows.
+    policy: watch::Receiver<Arc<policy::Told>>,
+    deletions: Deletions,
+    /// Counted for what is on its way.
+    counted: HashMap<Id, Ticket>,
     clock: Clock,
     targets: Targets,
     requests: JoinSet<Done>,
@@ -109,13 +118,14 @@ enum Wake<'a> {
     JournalWritable(mpsc::Permit<'a, InventoryUpdate>),
     ShownWritable(mpsc::Permit<'a, Told>),
     Held(Holds),
+    PolicyChanged,
     Ticked,
 }
 
 /// Runs until the stop, then lets what is on its way end. `inventory` is what the process before accepted.
 pub(crate) async fn serve(
     (cluster, fence): (Cluster, Fence),
-    home: Arc<str>,
+    (home, policy): (Arc<str>, watch::Receiver<Arc<policy::Told>>),
     clock: Clock,
     inventory: Vec<Journalled>,
     ports: Ports,
@@ -123,7 +133,7 @@ pub(crate) async fn serve(
 ) -> Result<(), ReconcileError> {
     let Ports { mut written, mut dry_runs, updates, to_hub, shown, mut holds } = ports;
     let (watch_events, mut watched) = mpsc::channel(WATCH_EVENTS_MAX);
-    let mut reconciler = Reconciler::new((cluster, fence), home, clock, (watch_events, to_hub.clone()));
+    let mut reconciler = Reconciler::new((cluster, fence), (home, policy), clock, (watch_events, to_hub.clone()));
     for journalled in inventory {
         reconciler.accept(journalled);
     }
@@ -142,6 +152,7 @@ pub(crate) async fn serve(
             Ok(slot) = updates.reserve(), if reconciler.outbox.has_updates() => Wake::JournalWritable(slot),
             Ok(slot) = shown.reserve(), if reconciler.outbox.has_shown() => Wake::ShownWritable(slot),
             Ok(()) = holds.changed() => Wake::Held(holds.borrow_and_update().clone().unwrap_or_default()),
+            Ok(()) = reconciler.policy.changed() => Wake::PolicyChanged,
             () = clock.sleep_until(wake_at) => Wake::Ticked,
         };
         reconciler.handle(wake)?;
@@ -157,7 +168,7 @@ pub(crate) async fn serve(
 impl Reconciler {
     fn new(
         (cluster, fence): (Cluster, Fence),
-        home: Arc<str>,
+        (home, policy): (Arc<str>, watch::Receiver<Arc<policy::Told>>),
         clock: Clock,
         (watch_events, to_hub): (mpsc::Sender<WatchEvent>, mpsc::Sender<Outbound>),
     ) -> Self {
@@ -168,6 +179,9 @@ impl Reconciler {
             cluster,
             fence,
             home,
+            policy,
+            deletions: Deletions::default(),
+            counted: HashMap::new(),
             clock,
             targets: Targets::bounded(UNDER_WAY_MAX),
             requests: JoinSet::new(),
@@ -197,6 +211,9 @@ impl Reconciler {
                 let (id, answered) = answered?;
                 self.begun_at.remove(&id);
                 let (step, answer) = answered?;
+                if let Some(ticket) = self.counted.remove(&id).filter(|_| !is_deleted(&answer.finding)) {
+                    self.deletions.give_back(&ticket);
+                }
                 self.record(step, answer);
             }
             Wake::Asked(asked) => self.begin_dry_run(asked),
@@ -229,6 +246,7 @@ impl Reconciler {
                 log_holds(&holds);
                 self.tell(Event::Held(holds));
             }
+            Wake::PolicyChanged => self.tell(Event::PolicyChanged),
             Wake::Ticked => {}
         }
         Ok(())
@@ -332,16 +350,40 @@ impl Reconciler {
     }
 
     fn begin(&mut self, step: Box<Step>, now: Timestamp) {
-        let (cluster, fence, home) = (self.cluster.clone(), self.fence.clone(), Arc::clone(&self.home));
+        let account = step.acts_as.account();
+        let cluster = account.map_or_else(|| self.cluster.clone(), |account| self.cluster.acting_as(account));
+        let (fence, home) = (self.fence.clone(), Arc::clone(&self.home));
         let body = self.targets.body(&step);
+        let told = Arc::clone(&self.policy.borrow());
+        let (ticket, waits) = self.count(&told.standing, &step, now);
         let request = self.requests.spawn(async move {
             if let Some(refused) = reconcile::refusal(&home, &step, body.as_ref()) {
                 return Ok((step, refused));
             }
-            let answer = carry_out(&cluster, &fence, &step, body).await?;
+            let permit = match permit(&cluster, &told.standing, &step).await {
+                Ok(permit) => permit,
+                Err(error) => return Ok((step, Finding::Failed(error).into())),
+            };
+            if let Some(refusal) = permit.step.clone().or(waits) {
+                return Ok((step, Finding::Failed(ClusterError::Policy(refusal)).into()));
+            }
+            let answer = carry_out((&cluster, &fence), &permit, &step, body).await?;
             Ok((step, answer))
         });
         self.begun_at.insert(request.id(), now);
+        self.counted.extend(ticket.map(|ticket| (request.id(), ticket)));
+    }
+
+    /// Of a deletion: that it is counted, or why it waits.
+    fn count(&mut self, standing: &Standing, step: &Step, now: Timestamp) -> (Option<Ticket>, Option<Refusal>) {
+        let Standing::Policy(policy) = standing else { return (None, None) };
+        if !matches!(step.act, Act::Delete { .. }) {
+            return (None, None);
+        }
+        match self.deletions.take(policy, step.project.as_ref(), now) {
+            Ok(ticket) => (Some(ticket), None),
+            Err(refusal) => (None, Some(refusal)),
+        }
     }
 
     /// What is known of its target now is what it is carried out by.
@@ -375,6 +417,17 @@ fn log_holds(holds: &Holds) {
     for (target, suspension) in &holds.targets {
         tracing::info!(target.id = %target.as_uuid(), %suspension, "a target is held");
     }
+}
+
+/// Whether an object's kind has namespaces is asked of the API server, whatever is written of it.
+async fn permit(cluster: &Cluster, standing: &Standing, step: &Step) -> Result<Permit, ClusterError> {
+    let is_namespaced = !Permit::asks_for_scope(standing, step) || cluster.is_namespaced(&step.key).await?;
+    Ok(Permit::of(standing, step, is_namespaced))
+}
+
+/// Of a step that was to delete something.
+fn is_deleted(finding: &Finding) -> bool {
+    matches!(finding, Finding::Gone | Finding::There { is_leaving: true, .. })
 }
 
 fn log_accepted(assignment: &Assignment) {

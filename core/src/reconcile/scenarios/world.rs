@@ -340,6 +340,7 @@ fn assignment(target: TargetId, generation: &str, action: Action, manifest: Mani
         manifest,
         prunable: Vec::new(),
         namespace: None,
+        project: None,
         options: SyncOptions::default(),
         retried: Generation::default(),
         trace: None,

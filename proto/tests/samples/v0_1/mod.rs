@@ -87,6 +87,7 @@ pub(crate) fn assignment() -> Assignment {
         manifest,
         prunable: vec![ObjectKey { namespace: None, ..key() }],
         namespace: None,
+        project: None,
         options: SyncOptions::default(),
         retried: Generation::default(),
         trace: Some(TraceId::new(Uuid::from_u128(6))),

@@ -1,4 +1,5 @@
-//! As `v0_5`, an agent that says what would become of a bundle, and a target that somebody of the cluster has suspended.
+//! As `v0_5`, an agent that says what would become of a bundle, a target that somebody of the cluster has suspended, and one of a
+//! project whose agent acts as a ServiceAccount.
 
 use std::collections::BTreeSet;
 
@@ -36,11 +37,13 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
 
 pub(crate) fn from_hub() -> Vec<HubMessage> {
     let mut messages = v0_5::from_hub();
-    let desired = messages.iter().find_map(|message| match message {
-        HubMessage::Desired(desired) => desired.assignments.first(),
+    let desired = messages.iter_mut().find_map(|message| match message {
+        HubMessage::Desired(desired) => desired.assignments.first_mut(),
         _ => None,
     });
     let assignment = desired.expect("one is assigned");
+    assignment.project = Some("tills".parse().expect("is a name"));
+    assignment.options.service_account = Some("deployer".parse().expect("is a name"));
     let entries: BTreeSet<_> = assignment.manifest.entries().iter().map(|entry| entry.key.clone()).collect();
     let entries = entries.into_iter().map(|key| Entry { key, digest: Digest::of(b"another") }).collect();
     let asked = DryRun {

@@ -41,6 +41,9 @@ impl Attempt<'_> {
         let Some((key, object)) = self.step.own_namespace(&namespace, body) else {
             return Err(ClusterError::NamespaceMissing { namespace, not_made: None });
         };
+        if let Some(refusal) = &self.permit.namespace {
+            return Err(ClusterError::NamespaceMissing { namespace, not_made: Some(refusal.message.clone()) });
+        }
         match self.cluster.create(&key, &object).await {
             Ok(_) => {
                 tracing::info!(target.id = %self.step.target, object = %key, "made for the target");

@@ -31,7 +31,10 @@ impl Attempt<'_> {
             let found = parse(&there.body)?;
             let leaving = |finalizers| Stopped::Failed(ClusterError::leaving(fields.clone(), finalizers, &found));
             let cascade = match Replacement::of(self.step, body.bytes(), &there.metadata, &found) {
-                Replacement::Due(cascade) => cascade,
+                Replacement::Due(cascade) => {
+                    self.may_delete()?;
+                    cascade
+                }
                 Replacement::Leaving => return Err(leaving(there.metadata.finalizers)),
                 Replacement::Refused(why) => return Err(refusal.not_replaced(why).into()),
             };

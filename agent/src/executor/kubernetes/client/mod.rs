@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::ObjectKey;
+use bellwether_core::account::Account;
 use bellwether_core::apis::Apis;
 use bellwether_core::object::TARGET_LABEL;
 pub(crate) use bellwether_core::reconcile::ClusterError;
@@ -64,6 +65,8 @@ pub(crate) enum Apply {
 #[derive(Clone)]
 pub(crate) struct Cluster {
     inner: Arc<Inner>,
+    /// By which objects of targets are asked about and written, where that is done as somebody else.
+    acting: Option<Arc<Requests>>,
 }
 
 struct Inner {
@@ -113,7 +116,18 @@ impl Cluster {
         config.reset_reader_on_write = true;
         let client = kube::Client::try_from(config).map_err(|error| ConnectError::Client(Box::new(error)))?;
         let (requests, discovery) = (Requests::new(client), Discovery::default());
-        Ok(Self { inner: Arc::new(Inner { requests, discovery, lists: Arc::new(Semaphore::new(1)) }) })
+        Ok(Self { inner: Arc::new(Inner { requests, discovery, lists: Arc::new(Semaphore::new(1)) }), acting: None })
+    }
+
+    /// The same cluster, with all requests about single objects made as that ServiceAccount. What the cluster serves, watches,
+    /// and the agent's own Secrets stay the agent's.
+    pub(crate) fn acting_as(&self, account: &Account) -> Self {
+        Self { inner: Arc::clone(&self.inner), acting: Some(Arc::new(self.inner.requests.acting_as(account))) }
+    }
+
+    /// For objects of targets.
+    fn objects(&self) -> &Requests {
+        self.acting.as_deref().unwrap_or(&self.inner.requests)
     }
 
     /// What the hub shows of a cluster. The first request, so it also tells whether the API server answers.
@@ -165,7 +179,7 @@ impl Cluster {
         };
         let query = format!("fieldManager={FIELD_MANAGER}&fieldValidation=Strict{more}");
         let sending = Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), onto };
-        let answer = self.inner.requests.apply(&format!("{path}?{query}"), sending.prepare(body)?).await;
+        let answer = self.objects().apply(&format!("{path}?{query}"), sending.prepare(body)?).await;
         let live = self.checked(key, answer)?.live(resource.has_status)?;
         if is_definition(key) && matches!(how, Apply::Plain | Apply::Forced) {
             self.inner.discovery.expect_kind();
@@ -181,7 +195,7 @@ impl Cluster {
         let query = format!("fieldManager={FIELD_MANAGER}&fieldValidation=Strict");
         let sending =
             Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), ..Sending::default() };
-        let answer = self.inner.requests.post(&format!("{path}?{query}"), sending.prepare(body)?).await;
+        let answer = self.objects().post(&format!("{path}?{query}"), sending.prepare(body)?).await;
         let made = self.checked(key, answer)?.live(resource.has_status)?;
         if is_definition(key) {
             self.inner.discovery.expect_kind();
@@ -196,7 +210,7 @@ impl Cluster {
         let query = format!("fieldManager={FIELD_MANAGER}&fieldValidation=Strict&dryRun=All");
         let sending =
             Sending { drops_namespace: !resource.namespaced && key.namespace.is_some(), ..Sending::default() };
-        let answer = self.inner.requests.post(&format!("{path}?{query}"), sending.prepare(body)?).await;
+        let answer = self.objects().post(&format!("{path}?{query}"), sending.prepare(body)?).await;
         match self.checked(key, answer) {
             // What has the name is looked for last.
             Err(ClusterError::Stale { message }) if message.ends_with(" already exists") => Ok(()),
@@ -224,14 +238,14 @@ impl Cluster {
     /// The whole object; `None` when it is not there.
     pub(crate) async fn read(&self, key: &ObjectKey) -> Result<Option<Live>, ClusterError> {
         let resource = self.resource(key, Served::Somehow).await?;
-        let answer = self.checked(key, self.inner.requests.get(&paths::object(key, &resource)?).await);
+        let answer = self.checked(key, self.objects().get(&paths::object(key, &resource)?).await);
         absent_as_none(answer.and_then(|answer| answer.live(resource.has_status)))
     }
 
     /// The metadata of an object, and nothing else of it; `None` when it is not there.
     pub(crate) async fn find(&self, key: &ObjectKey) -> Result<Option<Metadata>, ClusterError> {
         let path = self.path(key).await?;
-        let answer = self.checked(key, self.inner.requests.get_metadata(&path).await);
+        let answer = self.checked(key, self.objects().get_metadata(&path).await);
         absent_as_none(answer.and_then(|answer| answer.metadata()))
     }
 
@@ -265,7 +279,7 @@ impl Cluster {
         };
         let options = json!({"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": policy,
             "preconditions": {"uid": uid, "resourceVersion": version}});
-        let answer = self.inner.requests.delete(&path, options.to_string().into_bytes()).await;
+        let answer = self.objects().delete(&path, options.to_string().into_bytes()).await;
         let answer = match self.checked(key, answer) {
             Ok(answer) => answer,
             Err(ClusterError::NotFound | ClusterError::NamespaceMissing { .. }) => return Ok(None),
@@ -291,7 +305,7 @@ impl Cluster {
     pub(crate) async fn pods_of_job(&self, job: &Value) -> Result<Vec<Value>, ClusterError> {
         let text = |field: &str| job["metadata"][field].as_str().unwrap_or_default();
         let path = paths::pods_of_job(text("namespace"), text("uid"))?;
-        self.inner.requests.get(&path).await?.items()
+        self.objects().get(&path).await?.items()
     }
 
     /// The autoscalers of a namespace. Whoever may not look, or finds no way there, does not know of any: that is an error.
@@ -310,7 +324,7 @@ impl Cluster {
             }
             Err(error) => return Err(error),
         };
-        let answer = self.inner.requests.get(&paths::collection(&key, &resource)?).await;
+        let answer = self.objects().get(&paths::collection(&key, &resource)?).await;
         self.checked(&key, answer)?.items()
     }
 
@@ -328,7 +342,7 @@ impl Cluster {
 
     async fn merge(&self, key: &ObjectKey, change: &Value) -> Result<Answer, ClusterError> {
         let path = format!("{}?fieldManager={FIELD_MANAGER}", self.path(key).await?);
-        let answer = self.inner.requests.merge(&path, change.to_string().into_bytes()).await;
+        let answer = self.objects().merge(&path, change.to_string().into_bytes()).await;
         self.checked(key, answer)
     }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bellwether_core::account::Account;
 use http::{Method, StatusCode, header};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -25,10 +26,13 @@ const LIST_METADATA_ONLY: &str = "application/json;as=PartialObjectMetadataList;
 const DISCOVERY: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,\
     application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json";
 const MERGE_PATCH: &str = "application/merge-patch+json";
+const IMPERSONATE_USER: &str = "impersonate-user";
 const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 pub(super) struct Requests {
     client: kube::Client,
+    /// Whom they are made as; `None`: the agent itself.
+    user: Option<http::HeaderValue>,
 }
 
 /// A list, as far as it is read. Of one of metadata that is empty, an API server says `null`.
@@ -42,7 +46,14 @@ pub(super) struct Answer(Vec<u8>);
 
 impl Requests {
     pub(super) fn new(client: kube::Client) -> Self {
-        Self { client }
+        Self { client, user: None }
+    }
+
+    /// The same connections, asked as somebody else. No group is named: of a ServiceAccount API servers know them, and
+    /// the agent needs no right to any.
+    pub(super) fn acting_as(&self, account: &Account) -> Self {
+        let user = http::HeaderValue::from_str(&account.user()).expect("names are plain");
+        Self { client: self.client.clone(), user: Some(user) }
     }
 
     pub(super) fn client(&self) -> kube::Client {
@@ -90,7 +101,10 @@ impl Requests {
         self.send(request(Method::PUT, path, JSON).header(header::CONTENT_TYPE, JSON), body).await
     }
 
-    async fn send(&self, request: http::request::Builder, body: Vec<u8>) -> Result<Answer, ClusterError> {
+    async fn send(&self, mut request: http::request::Builder, body: Vec<u8>) -> Result<Answer, ClusterError> {
+        if let Some(user) = &self.user {
+            request = request.header(IMPERSONATE_USER, user.clone());
+        }
         let impossible =
             |error| ClusterError::rejected("BadRequest", format!("no request can be made of this: {error}"));
         let request = request.body(body.into()).map_err(impossible)?;

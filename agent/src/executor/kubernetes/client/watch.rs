@@ -611,7 +611,7 @@ mod tests {
             });
             let requests = Requests::new(kube::Client::new(service, "default"));
             let (discovery, lists) = (Discovery::default(), Arc::new(Semaphore::new(1)));
-            Cluster { inner: Arc::new(Inner { requests, discovery, lists }) }
+            Cluster { inner: Arc::new(Inner { requests, discovery, lists }), acting: None }
         }
 
         fn watch(self: &Arc<Self>) -> (mpsc::Receiver<WatchEvent>, JoinHandle<()>) {

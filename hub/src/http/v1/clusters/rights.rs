@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use bellwether_core::account::Account;
 use bellwether_core::api::ClusterRights;
 use bellwether_core::definitions::DEFINITION_BYTES_MAX;
 use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_core::parameters::TraitsUsed;
 use bellwether_core::rights::Holdings;
 use bellwether_core::rollout::{Candidate, Rendered};
-use bellwether_core::session::Action;
-use bellwether_core::{ClusterId, Digest};
+use bellwether_core::session::{Action, SyncOptions};
+use bellwether_core::{ClusterId, Digest, Name};
 use bellwether_proto::compression;
 
 use super::find;
@@ -24,6 +25,9 @@ use crate::store::assignments::Listed;
 use crate::store::clusters::Cluster;
 use crate::store::definitions::{find_packed, find_told};
 use crate::store::{self, Connection, StoreError};
+
+/// What is held, and whom the agent acts as for that.
+type Bundles = BTreeSet<(Digest, Option<Account>)>;
 
 /// Bodies that are read at once; of these one at a time is unpacked.
 const OBJECTS_AT_ONCE: usize = 4;
@@ -38,12 +42,16 @@ pub(in crate::http) async fn rights(
     let mut held = Holdings::default();
     let mut bundles = assigned(&mut db, cluster.id, &mut held).await?;
     let unrendered = newest(&mut db, &cluster, &mut bundles, &mut held).await?;
-    let manifests = hub.content.load_readable(&mut db, &bundles).await?;
-    let mut bodies = Vec::new();
-    for entry in manifests.values().flat_map(bellwether_core::bundle::Manifest::entries) {
-        held.add(&entry.key);
-        bodies.extend(Holdings::is_read(&entry.key).then_some(entry.digest));
+    let digests = bundles.iter().map(|(digest, _)| *digest).collect::<BTreeSet<_>>();
+    let manifests = hub.content.load_readable(&mut db, &digests).await?;
+    let mut bodies = BTreeSet::new();
+    for (digest, account) in bundles {
+        for entry in manifests.get(&digest).iter().flat_map(|manifest| manifest.entries()) {
+            held.of(account.clone()).add(&entry.key);
+            bodies.extend(Holdings::is_read(&entry.key).then_some(entry.digest));
+        }
     }
+    let bodies: Vec<_> = bodies.into_iter().collect();
     read_definitions(&mut db, cluster.id, &mut held).await?;
     drop(db);
     for some in bodies.chunks(OBJECTS_AT_ONCE) {
@@ -52,7 +60,7 @@ pub(in crate::http) async fn rights(
         }
     }
     let mut rights = held.rights(&cluster.namespace);
-    if manifests.len() < bundles.len() {
+    if manifests.len() < digests.len() {
         rights.notes.push("Something that it runs is stored no more, and lacks here.".to_owned());
     }
     if !unrendered.is_empty() {
@@ -63,18 +71,15 @@ pub(in crate::http) async fn rights(
 }
 
 /// What it is to run or to delete by now, and what is left of what it ran.
-async fn assigned(
-    db: &mut Connection,
-    cluster: ClusterId,
-    held: &mut Holdings,
-) -> Result<BTreeSet<Digest>, StoreError> {
-    let mut bundles = BTreeSet::new();
+async fn assigned(db: &mut Connection, cluster: ClusterId, held: &mut Holdings) -> Result<Bundles, StoreError> {
+    let mut bundles = Bundles::new();
     for placed in store::assignments::list_of_clusters(db, &[cluster]).await? {
         let Listed { assignment, namespace, .. } = placed.read?;
         let is_made = assignment.options.create_namespace && assignment.action == Action::Apply;
         namespace.iter().filter(|_| is_made).for_each(|namespace| held.add_own_namespace(namespace));
-        assignment.prunable.iter().for_each(|key| held.add(key));
-        bundles.insert(assignment.digest);
+        let account = account(namespace.as_ref(), &assignment.options);
+        assignment.prunable.iter().for_each(|key| held.of(account.clone()).add(key));
+        bundles.insert((assignment.digest, account));
     }
     Ok(bundles)
 }
@@ -83,7 +88,7 @@ async fn assigned(
 async fn newest(
     db: &mut Connection,
     cluster: &Cluster,
-    bundles: &mut BTreeSet<Digest>,
+    bundles: &mut Bundles,
     held: &mut Holdings,
 ) -> Result<Vec<String>, StoreError> {
     let mut traits = store::traits::load(db, &[cluster.id], TraitsUsed::ALL).await?;
@@ -103,13 +108,18 @@ async fn newest(
             Rendered::new(&spec.parameters, &render.variables, &render.variants).gives(&candidate)
         };
         match wanted.and_then(|wanted| gives(&wanted.render)) {
-            Some(digest) => drop(bundles.insert(digest)),
+            Some(digest) => drop(bundles.insert((digest, account(spec.namespace.as_ref(), &spec.sync)))),
             None => {
                 unrendered.extend(store::targets::find_name(db, target.id).await?.map(|(_, name)| name.to_string()));
             }
         }
     }
     Ok(unrendered)
+}
+
+fn account(namespace: Option<&Name>, options: &SyncOptions) -> Option<Account> {
+    let (namespace, name) = (namespace?.clone(), options.service_account.clone()?);
+    Some(Account { namespace, name })
 }
 
 /// Of what no bundle defines.
