@@ -113,12 +113,12 @@ impl Holdings {
     /// For the agent that is installed in this namespace.
     pub fn rights(&self, namespace: &str) -> Rights {
         let mut places = self.places();
-        let of_accounts = self.accounts.values().flat_map(Self::places);
         let mut everywhere = Resources::new();
-        for handled in places.iter().map(|(_, handled)| handled.clone()).chain(of_accounts.map(|(_, handled)| handled))
-        {
-            for (group, plurals) in handled.applied {
-                everywhere.entry(group).or_default().extend(plurals);
+        for held in std::iter::once(self).chain(self.accounts.values()) {
+            for handled in held.places().into_values() {
+                for (group, plurals) in handled.applied {
+                    everywhere.entry(group).or_default().extend(plurals);
+                }
             }
         }
         let of_cluster = format!("{AGENT}-{namespace}");
@@ -317,7 +317,7 @@ fn is_admission_policy(key: &ObjectKey) -> bool {
 }
 
 /// What is in one place.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Handled {
     applied: Resources,
     /// What no agent ever deletes is not among them.

@@ -1,11 +1,14 @@
 //! What an agent does to no object, whoever tells it to: see [`crate::reserved`]; and what the cluster's owner lets it do: see
 //! [`crate::policy`].
 
+use serde_json::Value;
+
 use super::bodies::Body;
 use super::error::ClusterError;
 use super::finding::{Answer, Finding};
 use super::own_namespace::namespace_key;
 use super::step::{Act, Step};
+use crate::ObjectKey;
 use crate::account::ActsAs;
 use crate::policy::{self, Ask, Standing, Verb};
 use crate::reserved::{is_of_an_agent, reserved_mark};
@@ -25,6 +28,12 @@ pub fn refusal(home: &str, step: &Step, body: Option<&Body>) -> Option<Answer> {
             let Ok(object) = serde_json::from_slice(body?.bytes()) else {
                 return Some(refused("BodyUnreadable", "the object is no JSON".to_owned()));
             };
+            if !is_of(&step.key, &object) {
+                return Some(refused(
+                    "BodyDiffers",
+                    "its body is of another name or kind than the bundle says".to_owned(),
+                ));
+            }
             let mark = reserved_mark(&object, &step.label())?;
             Some(refused("MetadataReserved", format!("{mark} is Bellwether's own")))
         }
@@ -33,6 +42,14 @@ pub fn refusal(home: &str, step: &Step, body: Option<&Body>) -> Option<Answer> {
             is_of_the_agent.then(|| Finding::Gone.into())
         }
     }
+}
+
+/// What is decided is decided by the key, and an object that is made has the name that its body says. Of a namespace the API
+/// server sees to that.
+fn is_of(key: &ObjectKey, object: &Value) -> bool {
+    ObjectKey::of(object).is_some_and(|of| {
+        (of.api_version, of.kind, of.name) == (key.api_version.clone(), key.kind.clone(), key.name.clone())
+    })
 }
 
 /// Whoever acted as an account of the agent's namespace would be the agent.
@@ -104,7 +121,7 @@ mod tests {
 
     use super::*;
     use crate::account::Account;
-    use crate::{Digest, ObjectKey, TargetId};
+    use crate::{Digest, TargetId};
 
     fn refused(body: &str) -> bool {
         let digest = Digest::of(body.as_bytes());
@@ -112,6 +129,20 @@ mod tests {
         let key = ObjectKey { api_version, kind, namespace: Some("shop".to_owned()), name: "x".to_owned() };
         let step = Step::about(TargetId::new(Uuid::from_u128(7)), key, Act::Apply { digest, inspect_first: true });
         refusal("bellwether", &step, Some(&Body::from(Arc::<[u8]>::from(body.as_bytes())))).is_some()
+    }
+
+    #[test]
+    fn a_body_of_another_name_or_kind_than_its_key_is_not_applied() {
+        let body = |api_version: &str, kind: &str, name: &str| {
+            serde_json::json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}}).to_string()
+        };
+
+        assert!(!refused(&body("v1", "Secret", "x")));
+        for other in
+            [body("v1", "Secret", "y"), body("v1", "ConfigMap", "x"), body("a/v1", "Secret", "x"), "{}".to_owned()]
+        {
+            assert!(refused(&other), "{other}");
+        }
     }
 
     #[test]
@@ -131,8 +162,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_not_applied() {
-        assert!(!refused(r#"{"metadata": {"name": "x"}}"#));
-        assert!(refused(r#"{"metadata": {"name": "x", "labels": {"bellwether.dev/journal": "v1"}}}"#));
+        let body =
+            |more: &str| format!(r#"{{"apiVersion": "v1", "kind": "Secret", "metadata": {{"name": "x"{more}}}}}"#);
+
+        assert!(!refused(&body("")) && !refused(&body(r#", "namespace": "shop""#)));
+        assert!(refused(&body(r#", "labels": {"bellwether.dev/journal": "v1"}"#)));
         assert!(refused("{metadata: {name: x, labels: {bellwether.dev/journal: v1}}}"), "an API server reads YAML");
     }
 }

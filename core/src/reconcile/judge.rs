@@ -313,7 +313,7 @@ fn cannot_change(message: &str) -> bool {
 const OF_A_WEBHOOK: &str = "admission webhook \"";
 
 /// Reasons why an API server, or this agent, cannot read an object at all, or takes none like it.
-const UNREADABLE: [&str; 8] = [
+const UNREADABLE: [&str; 9] = [
     UNFIT_REASON,
     "BadRequest",
     "MethodNotAllowed",
@@ -322,6 +322,7 @@ const UNREADABLE: [&str; 8] = [
     "InvalidName",
     "BodyMissing",
     "BodyUnreadable",
+    "BodyDiffers",
 ];
 
 /// Whether a refusal is not the API server's alone, which sees nothing but the object, the one before, and their schema.

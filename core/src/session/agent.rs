@@ -50,6 +50,7 @@ pub struct Accepted {
 }
 
 /// What changed in what the agent holds; told in this order.
+#[expect(clippy::large_enum_variant, reason = "few are on their way at once, and nearly all are assignments")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Accepted(Accepted),
