@@ -53,6 +53,7 @@ pub mod rights;
 pub mod rollout;
 #[cfg(test)]
 mod scripts;
+pub mod sealed;
 pub mod session;
 pub mod takeover;
 pub mod yielded;

@@ -11,6 +11,7 @@ use crate::health::HEALTH_ANNOTATION;
 use crate::hooks::{HOOK_ANNOTATION, UPGRADE};
 use crate::object::{OWNER_ANNOTATION, TARGET_LABEL};
 use crate::replace::REPLACE_ANNOTATION;
+use crate::sealed::SEALED_ANNOTATION;
 
 /// Before an agent's namespace in the names of its ClusterRole and of what binds it.
 const AGENT_PREFIX: &str = "bellwether-agent-";
@@ -47,7 +48,10 @@ pub fn reserved_mark(object: &Value, target: &str) -> Option<String> {
     let metadata = object.get("metadata")?;
     let is_ours = |field: &str, name: &str, value: &Value| match field {
         "labels" => name == TARGET_LABEL && value == target,
-        _ => name == OWNER_ANNOTATION || (name == HOOK_ANNOTATION && value == UPGRADE),
+        _ => {
+            let is_said_by_a_render = name == OWNER_ANNOTATION || name == SEALED_ANNOTATION;
+            is_said_by_a_render || (name == HOOK_ANNOTATION && value == UPGRADE)
+        }
     };
     ["labels", "annotations"].into_iter().find_map(|field| {
         let marks = metadata.get(field)?.as_object()?;
@@ -109,6 +113,7 @@ mod tests {
         );
         assert_eq!(found(json!({}), json!({HOOK_ANNOTATION: "upgrade"})), None);
         assert!(found(json!({}), json!({HOOK_ANNOTATION: "install"})).is_some() && is_reserved(HOOK_ANNOTATION));
+        assert!(found(json!({}), json!({SEALED_ANNOTATION: "{}"})).is_none() && is_reserved(SEALED_ANNOTATION));
         assert!(found(json!({"bellwether.dev/journal": "v1"}), json!({})).is_some());
         assert!(found(json!(null), json!({"bellwether.dev/suspend": "x"})).is_some());
         assert_eq!(found(json!({}), json!(null)), None);

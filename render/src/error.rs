@@ -10,8 +10,8 @@ use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_core::parameters::{CLUSTER_FACTS_PREFIX, Values, fact_of};
 use bellwether_core::replace::REPLACE_ANNOTATION;
+use bellwether_core::sealed::SealedError;
 
-use crate::engine::plain::SEALED_HINT;
 use crate::engine::variables::nearest;
 use crate::exports;
 use crate::external::EngineError;
@@ -22,6 +22,34 @@ impl<E> Failure<E> {
     /// Too much was asked for.
     pub(crate) fn is_over_limit(&self) -> bool {
         matches!(self, Self::Render(RenderError::ReadsTooLarge { .. } | RenderError::TooManyLookUps { .. }))
+    }
+}
+
+/// Why a sealed document is not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SealedAs {
+    #[error(transparent)]
+    Itself(#[from] SealedError),
+    #[error("it is one of several documents in a file, which SOPS seals together")]
+    OneOfSeveral,
+    #[error("Helm made it, or a generator, and its MAC goes by the order in which a file has it")]
+    Made,
+    #[error("Kustomize changes `{0}`, which its MAC covers")]
+    Changed(String),
+}
+
+impl SealedAs {
+    fn way_out(&self) -> &'static str {
+        match self {
+            Self::Itself(error) => error.way_out(),
+            Self::OneOfSeveral => "give each document a file, and seal that",
+            Self::Made => {
+                "keep it as a file of its own, in a plain folder or listed in `resources:` of a kustomization"
+            }
+            Self::Changed(_) => {
+                "a kustomization may give it labels, annotations, and a namespace if it says none; write the rest into the file before it is sealed"
+            }
+        }
     }
 }
 
@@ -129,8 +157,8 @@ pub enum RenderError {
     OfTheAgent { at: Place, key: Box<ObjectKey> },
     #[error("`{file}` is a pointer of Git LFS, not the file itself")]
     LfsPointer { file: String },
-    #[error("{at}: {object} is sealed by SOPS, and would be applied in cipher")]
-    Sealed { at: Place, object: Arc<str> },
+    #[error("{at}: {object} is sealed by SOPS, and no agent could open it: {why}")]
+    Sealed { at: Place, object: Arc<str>, why: SealedAs },
     #[error("the target renders to more than {max} bytes for a cluster")]
     BundleTooLarge { max: usize },
     #[error("{at}: a variable makes key `{key}` equal to another key of the map")]
@@ -344,10 +372,9 @@ impl RenderError {
             Self::LfsPointer { .. } => {
                 "what it points to is not fetched: keep it out of Git LFS, or name it in `.bellwetherignore`, or a chart's `.helmignore`, if nothing is made of it"
             }
-            Self::Sealed { at, .. } => {
-                let left_out =
-                    at.file().map_or_else(String::new, |file| format!(", and until then {}", left_out(file)));
-                return Some(format!("{SEALED_HINT}{left_out}").into());
+            Self::Sealed { at, why, .. } => {
+                let left_out = at.file().map_or_else(String::new, |file| format!("; until then {}", left_out(file)));
+                return Some(format!("{}{left_out}", why.way_out()).into());
             }
             Self::VariableMisused { .. } => {
                 "offsets and lengths are whole numbers of bytes; a long value takes a short pattern"

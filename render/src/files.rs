@@ -11,11 +11,12 @@ use bellwether_core::render::Source;
 use bellwether_core::source::is_valid_path;
 
 use crate::engine::made::below;
-use crate::engine::plain::SOURCES_BYTES_MAX;
+use crate::engine::plain::{SOURCES_BYTES_MAX, mac_of};
 use crate::error::{Failure, Place, RenderError};
 use crate::exports::{self, Exports};
 use crate::ignore::{self, Rules};
-use crate::tree::{Aspect, Inputs, SourceFile, is_lfs_pointer};
+use crate::tree::{Aspect, Inputs, SourceFile, is_lfs_pointer, is_manifest};
+use crate::yaml::{self, Node};
 
 /// Of one target: ten thousand files, and as often a look where none is.
 const LOOK_UPS_MAX: usize = 20_000;
@@ -239,6 +240,20 @@ impl<F: Files> Recorder<F> {
             let Read::File(bytes) = read else { return None };
             let line = std::str::from_utf8(bytes).ok()?.lines().position(&is_meant)?;
             Some((Arc::from(path.as_str()), u32::try_from(line).ok()?.saturating_add(1)))
+        })
+    }
+
+    /// The document with this MAC that SOPS sealed, of all that was read; and how many are in its file.
+    pub(crate) fn find_sealed(&self, mac: &str) -> Option<(Node, usize)> {
+        self.lock().read.iter().find_map(|(path, read)| {
+            let Read::File(bytes) = read else { return None };
+            // Others are not read for it.
+            if !is_manifest(path) || !std::str::from_utf8(bytes).is_ok_and(|text| text.contains(mac)) {
+                return None;
+            }
+            let documents = yaml::read(path, bytes).ok()?;
+            let count = documents.len();
+            documents.into_iter().map(|document| document.root).find(|root| mac_of(root) == Some(mac)).zip(Some(count))
         })
     }
 

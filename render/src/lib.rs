@@ -28,9 +28,9 @@ use std::fmt;
 use bellwether_core::{Digest, ObjectKey, TargetId};
 
 pub use engine::fill::Fills;
-pub use engine::plain::{Documents, SEALED_HINT, SOURCES_BYTES_MAX, is_sealed, objects_of};
+pub use engine::plain::{Documents, SOURCES_BYTES_MAX, is_sealed, objects_of, sealed_error};
 pub use engine::variables::literal;
-pub use error::{Failure, Place, RenderError};
+pub use error::{Failure, Place, RenderError, SealedAs};
 pub use external::wire::{Frozen, SEED_BYTES, Settings};
 pub use external::{Before, Confinement, EngineError, Engines};
 pub use files::{Files, Found, LeaveOut, Listed, Listing};

@@ -310,13 +310,15 @@ impl<F: Files> Manifests<F> {
         looked_at: &mut Vec<String>,
     ) -> Result<Documents, Failure<F::Error>> {
         let first = self.ask(request, looked_at)?;
-        let made = Documents::made(&first.documents, maker, self.filled)?;
+        let find_sealed = |mac: &str| self.files.find_sealed(mac);
+        let made = Documents::made(&first.documents, maker, self.filled, &find_sealed)?;
         if first.volatile.is_empty() {
             return Ok(made);
         }
         let again = self.ask(&Request { again: true, ..request.clone() }, looked_at)?;
         if again.documents != first.documents
-            && let Some(at) = made.first_difference(&Documents::made(&again.documents, maker, self.filled)?)
+            && let Some(at) =
+                made.first_difference(&Documents::made(&again.documents, maker, self.filled, &find_sealed)?)
         {
             let functions = first.volatile.join(", ").chars().take(FUNCTIONS_CHARACTERS_MAX).collect();
             return Err(RenderError::Volatile { at, functions }.into());

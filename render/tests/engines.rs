@@ -512,6 +512,44 @@ fn a_folder_below_plain_manifests_that_has_a_kustomization_is_what_kustomize_bui
 }
 
 #[test]
+fn what_sops_sealed_and_a_kustomization_lists_is_sent_as_it_was_written_or_refused() {
+    let sealed = include_str!("../../agent/sops/tests/files/secret.yaml");
+    let anywhere = sealed.replace("    namespace: shop\n", "");
+    let tree = |more: &str, text: &str| {
+        let kustomization = format!("resources: [db.yaml]\n{more}");
+        Tree::of(&[("a/kustomization.yaml", &kustomization), ("a/db.yaml", text)])
+    };
+    let plain = Tree::of(&[("a/db.yaml", sealed)]);
+    let only = |tree: &Tree| {
+        let objects = bodies(&render(tree, "a", json!({}), json!({})).expect("it renders"));
+        objects.into_values().next().expect("there is one")
+    };
+    let text = |object: &Value| object["metadata"]["annotations"]["bellwether.dev/sealed"].clone();
+
+    let labelled = "namespace: shop\ncommonAnnotations: {team: a}\nlabels: [{pairs: {env: prod}}]\n";
+    let object = only(&tree(labelled, sealed));
+    assert_eq!(text(&object), text(&only(&plain)), "in the order of the file");
+    let metadata = &object["metadata"];
+    assert_eq!((&metadata["labels"]["env"], &metadata["annotations"]["team"]), (&json!("prod"), &json!("a")));
+    let moved = only(&tree("namespace: other\n", &anywhere));
+    assert_eq!(moved["metadata"]["namespace"], "other", "it says none itself");
+
+    let patch = "patches:\n- target: {kind: Secret}\n  patch: '[{\"op\": \"replace\", \"path\": \"/stringData/url\", \"value\": \"x\"}]'\n";
+    for (more, field) in
+        [("namespace: other\n", "metadata.namespace"), ("namePrefix: eu-\n", "metadata.name"), (patch, "stringData")]
+    {
+        let error = refused(&tree(more, sealed), "a", json!({}));
+        assert_eq!((error.code(), error.file()), ("object_sealed", Some("a/kustomization.yaml")), "{error}");
+        assert!(error.to_string().contains(&format!("Kustomize changes `{field}`")), "{error}");
+    }
+    let several = format!("{sealed}---\n{MAP}");
+    assert!(refused(&tree("", &several), "a", json!({})).to_string().contains("one of several"));
+    let chart =
+        Tree::of(&[("a/Chart.yaml", "apiVersion: v2\nname: a\nversion: 1.0.0\n"), ("a/templates/db.yaml", sealed)]);
+    assert!(refused(&chart, "a", json!({})).to_string().contains("Helm made it"));
+}
+
+#[test]
 fn a_chart_below_plain_manifests_is_not_left_out_silently() {
     let tree =
         Tree::of(&[("shop/map.yaml", MAP), ("shop/db/Chart.yaml", "name: db\n"), ("shop/db/templates/a.yaml", "{{")]);

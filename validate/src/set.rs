@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bellwether_core::apis::Apis;
 use bellwether_core::nearest;
+use bellwether_core::sealed::SEALED_ANNOTATION;
 use bellwether_render::yaml::{Content, Node};
-use bellwether_render::{SEALED_HINT, is_sealed};
+use bellwether_render::{is_sealed, sealed_error};
 
 use crate::custom::{Definitions, Known};
 use crate::fields::Checker;
@@ -137,7 +138,9 @@ impl Set {
             }
         }
         let cases = part.objects.iter().map(|object| (object.source.file.clone(), object.named())).collect();
-        self.parts.push(Part { target: TargetReport { cases, ..part.target }, ..part });
+        let target = TargetReport { cases, ..part.target };
+        let objects = part.objects.into_iter().map(|object| self.set_sealed_aside(&target, object)).collect();
+        self.parts.push(Part { target, objects, ..part });
     }
 
     /// The groups of custom resources that nothing here defines: what is to be asked of clusters.
@@ -184,7 +187,6 @@ impl Set {
         for part in parts {
             for object in &part.objects {
                 self.check_object(&part, object);
-                self.check_sealed(&part.target, object);
                 self.check_served(&part.target, object);
                 done += 1;
                 progress(done);
@@ -228,19 +230,29 @@ impl Set {
         }
     }
 
-    /// It would be applied in cipher.
-    fn check_sealed(&mut self, target: &TargetReport, object: &Object) {
-        if !is_sealed(&object.root) {
-            return;
+    /// What SOPS sealed of an object is not looked at: whether an agent could open it, is.
+    fn set_sealed_aside(&mut self, target: &TargetReport, object: Object) -> Object {
+        let is_overlay = object.text(&["metadata", "annotations", SEALED_ANNOTATION]).is_some();
+        if !is_overlay && !is_sealed(&object.root) {
+            return object;
         }
-        let problem = Problem {
-            path: "sops".to_owned(),
-            code: "object_sealed",
-            message: "it is sealed by SOPS, and would be applied in cipher".to_owned(),
-            hint: Some(SEALED_HINT.to_owned()),
-            line: 0,
-        };
-        self.report.findings.push(finding(target, object, Severity::Error, problem, Vec::new()));
+        if let Some(error) = sealed_error(&object.root).filter(|_| !is_overlay) {
+            let problem = Problem {
+                path: "sops".to_owned(),
+                code: "object_sealed",
+                message: format!("no agent could open it: {error}"),
+                hint: Some(error.way_out().to_owned()),
+                line: 0,
+            };
+            self.report.findings.push(finding(target, &object, Severity::Error, problem, Vec::new()));
+        }
+        let (file, reason) = (object.source.file.clone(), "sealed by SOPS".to_owned());
+        self.report.skipped.push(Skipped { file, object: Some(object.named()), reason });
+        let mut root = object.root;
+        if let Content::Map(fields) = &mut root.content {
+            fields.retain(|field| !["data", "stringData", "sops"].contains(&&*field.key));
+        }
+        Object { root, ..object }
     }
 
     /// A kind that clusters do not serve, unless its definition comes with it.

@@ -631,6 +631,20 @@ impl Fixture {
         Journal::load(parts, |frame| compression::inflate_stream(frame, 1 << 30)).expect("can be read")
     }
 
+    /// All that the journal in the cluster says, as it is before it is packed.
+    pub(crate) async fn journal_text(&self) -> String {
+        let path = format!("/api/v1/namespaces/{}/secrets?labelSelector=bellwether.dev%2Fjournal", self.home);
+        let list: Value = serde_json::from_str(&self.get(&path).await).expect("is a list");
+        let text = |secret: &Value| {
+            let data = |key: &str| STANDARD.decode(secret["data"][key].as_str().expect("has it")).expect("is Base64");
+            let (mut text, entry) = (data("head.json"), data("entry.zst"));
+            let mut entry = compression::inflate_stream(entry, 1 << 30).expect("is packed");
+            std::io::Read::read_to_end(&mut entry, &mut text).expect("can be unpacked");
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        list["items"].as_array().expect("is a list").iter().map(text).collect()
+    }
+
     /// Until an agent comes that holds exactly this.
     pub(crate) async fn wait_for_hello(&self, root: Digest) {
         let known = self.hub.roots().len();

@@ -31,6 +31,7 @@ mod ownership;
 mod policy;
 mod refusals;
 mod replacing;
+mod sealed;
 mod verdicts;
 mod watches;
 mod yielding;

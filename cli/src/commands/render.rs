@@ -11,7 +11,7 @@ use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::parameters::{ClusterFacts, ClusterSelector, Layer, ParameterSet, Parameters, Strength};
 use bellwether_core::render::{LeftOutHook, RenderOptions, RepoFile};
 use bellwether_core::target::TargetSpec;
-use bellwether_core::{Condition, Digest, Name, ObjectKey};
+use bellwether_core::{Condition, Digest, Name, ObjectKey, sealed};
 use bellwether_render::{
     Confinement, Engines, Failure as RenderFailure, Manifests, Marks, Plan, Recipe, RenderedObject, Settings,
     values_in_files,
@@ -221,7 +221,13 @@ fn show(format: Format, objects: &[RenderedObject]) -> anyhow::Result<Exit> {
         let body = serde_json::from_slice(&object.body).context("an object is not JSON")?;
         anyhow::Ok((object.digest, object.key.to_string(), body))
     };
-    let count = print_objects(format, objects.iter().map(read).collect::<Result<_, _>>()?)?;
+    let read: Vec<_> = objects.iter().map(read).collect::<Result<_, _>>()?;
+    let sealed = read.iter().filter(|(.., body)| sealed::text_of(body).is_some()).map(|(_, key, _)| key.as_str());
+    let sealed = sealed.collect::<Vec<_>>().join(", ");
+    let count = print_objects(format, read)?;
+    if !sealed.is_empty() {
+        note(&format!("sealed by SOPS, and opened by the cluster's agent: {sealed}"));
+    }
     note(&format!("{count}, bundle {}", manifest.digest()));
     Ok(Exit::Done)
 }

@@ -224,6 +224,20 @@ fn what_sops_sealed_is_told() {
 }
 
 #[test]
+fn what_an_agent_opens_is_named_and_what_it_holds_is_not_looked_at() {
+    let sealed = include_str!("../../../agent/sops/tests/files/secret.yaml");
+    let target = format!("{TARGET}  path: manifests\n");
+    let folder = folder(&[("alone/db.yaml", sealed), ("manifests/db.yaml", sealed), ("shop.yaml", &target)]);
+
+    let (code, report) = json(folder.path(), &["--namespace", "shop"]);
+
+    assert_eq!((code, findings(&report)), (0, Vec::new()), "{report:#}");
+    let skipped = report["skipped"].as_array().expect("a list").iter();
+    let skipped: Vec<_> = skipped.map(|one| format!("{} {}", one["file"], one["reason"])).collect();
+    assert_eq!(skipped, [r#""alone/db.yaml" "sealed by SOPS""#, r#""manifests/db.yaml" "sealed by SOPS""#]);
+}
+
+#[test]
 fn a_target_is_rendered_with_its_parameters() {
     let target = "apiVersion: bellwether.dev/v1\nkind: Target\nmetadata: {name: shop}\nspec:\n  repo: apps\n  path: apps/shop\n  \
                   parameters:\n  - values: {replicas: two}\n  - clusters: {matchLabels: {env: prod}}\n    values: {image: a}\n";

@@ -13,6 +13,9 @@ pub const HIDDEN: &str = "(hidden)";
 /// What `kubectl apply` was given is repeated there.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io~1last-applied-configuration";
 
+/// What SOPS sealed: [`SEALED_ANNOTATION`](crate::sealed::SEALED_ANNOTATION). Its cipher is nothing to be read.
+const SEALED: &str = "bellwether.dev~1sealed";
+
 /// Charts have a digest of a ConfigMap or a Secret there, so that pods are made anew with it: who guesses what a Secret holds
 /// could see that it is right.
 const CHECKSUM: &str = "checksum~1";
@@ -144,7 +147,7 @@ impl Place<'_> {
             return true;
         }
         let annotation = pointer.rsplit_once("/annotations/").map(|(_, name)| name);
-        annotation.is_some_and(|name| name == LAST_APPLIED || name.starts_with(CHECKSUM))
+        annotation.is_some_and(|name| name == LAST_APPLIED || name == SEALED || name.starts_with(CHECKSUM))
     }
 }
 

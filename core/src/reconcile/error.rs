@@ -10,6 +10,12 @@ use crate::quoting::without_values;
 /// The reason of an object that does not fit the schema of its kind: API servers give none.
 pub const UNFIT_REASON: &str = "Unfit";
 
+/// The reason of a sealed object that none of its cluster's keys opens: it may come.
+pub const NO_KEY_REASON: &str = "SealedForOthers";
+
+/// The reason of a sealed object that cannot be opened as it is.
+pub const SEALED_REASON: &str = "SealedUnreadable";
+
 /// Why a request did not succeed, in the API server's words where it gave some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::error::{ClusterError, UNFIT_REASON};
+use super::error::{ClusterError, NO_KEY_REASON, SEALED_REASON, UNFIT_REASON};
 use super::replacement::{has_pods, may_be_replaced, named};
 use crate::ObjectKey;
 use crate::account::ActsAs;
@@ -37,6 +37,8 @@ const LEAVING_TRY_SECONDS: u64 = 30;
 /// In what an API server says of who may not act as somebody: `cannot impersonate resource`, and since Kubernetes 1.35
 /// `cannot impersonate-on:serviceaccount:get resource`.
 const CANNOT_ACT: &str = " cannot impersonate";
+const NO_KEY_HINT: &str = "put an age identity of one of them into that Secret, in an entry whose name ends in `.agekey`; or seal the \
+     document for this cluster too, with `sops rotate --in-place --add-age`";
 
 const OTHERWISE_DELETED: &str = "delete it in the cluster, or give it another name";
 
@@ -147,6 +149,11 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
         }
         ClusterError::Rejected { reason, .. } if reason == "MetadataReserved" => {
             own_fault("remove it; Bellwether sets its labels and annotations itself")
+        }
+        // Whoever puts the key into the cluster sees it taken up.
+        ClusterError::Rejected { reason, .. } if reason == NO_KEY_REASON => rejected(NO_KEY_HINT),
+        ClusterError::Rejected { reason, .. } if reason == SEALED_REASON => {
+            own_fault("seal the file anew with `sops`, and commit what that writes")
         }
         ClusterError::Rejected { reason, .. } if reason == "StandsTwice" => {
             own_fault("take one of the two out of the target")
@@ -362,6 +369,19 @@ mod tests {
         assert_eq!((judgement.outcome, judgement.verdict), (Outcome::Retrying, Verdict::Degraded));
         assert!(judgement.hint.starts_with("create namespace shop, or add it to the target"), "{}", judgement.hint);
         assert!(judgement.hint.ends_with("sync.createNamespace: true"), "{}", judgement.hint);
+    }
+
+    #[test]
+    fn what_lacks_its_key_is_tried_soon_and_what_was_changed_rarely() {
+        let failed = |reason: &str| failed(&ClusterError::rejected(reason, "words"), 1);
+        let (lacks, changed) = (failed(NO_KEY_REASON), failed(SEALED_REASON));
+
+        assert_eq!((lacks.outcome, lacks.may_pass, lacks.retry), (Outcome::Rejected, true, Retry::by(STALLED)));
+        assert_eq!(
+            (changed.outcome, changed.may_pass, changed.retry),
+            (Outcome::Rejected, false, Retry::by(OWN_FAULT))
+        );
+        assert!(lacks.hint.contains(".agekey") && changed.hint.contains("sops"), "{} {}", lacks.hint, changed.hint);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub use bodies::Body;
 pub use claims::Claim;
 pub use drifted::Drifted;
 pub use dry_run::Companions;
-pub use error::{ClusterError, Contested, UNFIT_REASON};
+pub use error::{ClusterError, Contested, NO_KEY_REASON, SEALED_REASON, UNFIT_REASON};
 pub use event::{Condition, Event, Freshness, Kind, ObjectEvent, ObjectState, WatchEvent};
 pub use finding::{Answer, Finding, Found};
 pub use guard::{Permit, refusal};

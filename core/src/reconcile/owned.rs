@@ -12,7 +12,7 @@ use crate::health::{self, Ending, Health};
 use crate::journal::Applied;
 use crate::report::Verdict;
 use crate::yielded::Yielded;
-use crate::{Digest, Generation, ObjectKey};
+use crate::{Digest, Generation, ObjectKey, sealed};
 
 /// An object that this process applied or inspected, and that a watch follows.
 #[expect(clippy::struct_excessive_bools, reason = "each is one thing of its own, and they come in any combination")]
@@ -64,7 +64,11 @@ impl LastApplied {
     /// Whether it says something at each of these paths: the fields there are ours.
     pub fn says_all<'a>(&self, mut paths: impl Iterator<Item = &'a str>) -> bool {
         let object = self.body.as_ref().and_then(|body| serde_json::from_slice(body.bytes()).ok());
-        object.is_some_and(|object: Value| paths.all(|path| says(&object, path)))
+        object.is_some_and(|object: Value| {
+            // What is sealed says the same at the same places.
+            let object = sealed::shape(&object).unwrap_or(object);
+            paths.all(|path| says(&object, path))
+        })
     }
 
     /// As the journal holds it.

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use bellwether_core::Digest;
 use bellwether_core::object::OBJECT_BYTES_MAX;
 use bellwether_core::plan::{Step, texts_held};
+use bellwether_core::sealed;
 use bellwether_proto::compression;
 use serde_json::Value;
 
@@ -62,7 +63,9 @@ impl Bodies {
     }
 
     pub(super) fn read(&self, digest: Option<Digest>) -> Option<Value> {
-        serde_json::from_slice(self.0.get(&digest?)?).ok()
+        let object: Value = serde_json::from_slice(self.0.get(&digest?)?).ok()?;
+        // Of what is sealed, which values changed can be told by their cipher.
+        Some(sealed::shape(&object).unwrap_or(object))
     }
 
     /// What Secrets hold, in each way in which it may stand elsewhere: as it is, in base64, and line by line. Also of those that

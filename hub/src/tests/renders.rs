@@ -101,6 +101,18 @@ async fn what_sops_sealed_is_rolled_out_to_nobody_and_the_last_render_stays(pool
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
+async fn what_sops_sealed_for_an_agent_is_rendered_in_its_cipher(pool: Pool) {
+    let scene = Scene::new(&pool, 1).await;
+    let sealed = include_str!("../../../agent/sops/tests/files/secret.yaml");
+
+    scene.push(&[("one/a.yaml", sealed), ("two/a.yaml", ONE)]).await;
+    scene.reconcile(Stage::Bundle).await;
+
+    assert_eq!(scene.condition("one").await, None);
+    assert_eq!(scene.counts().await["renders"], 2);
+}
+
+#[crate::store::database_test(migrations = "../migrations")]
 async fn what_a_target_stores_counts_its_manifests_too(pool: Pool) {
     let scene = Scene::new(&pool, 3).await;
     let many = |last: &str| {

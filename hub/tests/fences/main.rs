@@ -11,6 +11,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("gix", &["hub/src/source"]),
     ("russh", &["hub/src/source/git/ssh", "hub/src/source/git/verify/ssh.rs", "hub/src/source/git/tests/opened.rs"]),
     ("pgp", &["hub/src/source/git/verify/openpgp.rs"]),
+    ("age", &["agent/sops"]),
+    ("aes_gcm", &["agent/sops"]),
     ("axum", &["hub/src/http"]),
     ("tonic", &["hub/src/link", "agent/src/link", "proto"]),
     ("kube", &["agent/src/executor/kubernetes/client"]),
@@ -21,8 +23,17 @@ const FENCES: &[(&str, &[&str])] = &[
     ("clap", &["hub/src/main.rs", "hub/src/process/config.rs", "agent/src/main.rs", "agent/src/config.rs", "cli"]),
 ];
 
-const CRATES: &[&str] =
-    &["core/src", "proto/src", "render/src", "import/src", "validate/src", "hub/src", "agent/src", "cli/src"];
+const CRATES: &[&str] = &[
+    "core/src",
+    "proto/src",
+    "render/src",
+    "import/src",
+    "validate/src",
+    "hub/src",
+    "agent/src",
+    "agent/sops/src",
+    "cli/src",
+];
 
 #[test]
 fn each_big_dependency_is_spoken_in_one_place_only() {

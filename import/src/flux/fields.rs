@@ -67,7 +67,7 @@ pub(crate) const KUSTOMIZATION: &[Rule] = &[
     ),
     none(
         "spec.decryption",
-        "SOPS files are not decrypted: bring secrets into clusters another way (External Secrets, Sealed Secrets) and take these files out of the path",
+        "agents open Secrets that SOPS sealed for age: put the keys into the Secret `bellwether-sops-keys` beside each agent; what is sealed for PGP or a cloud alone, and what is no Secret, is refused: see docs/secrets.md",
     ),
     differs(
         "spec.deletionPolicy",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bellwether_core::bundle::OBJECTS_MAX;
 
 use super::fill::Fills;
-use super::plain::{Documents, Made, SOURCES_BYTES_MAX, Written};
+use super::plain::{Documents, FindSealed, Made, SOURCES_BYTES_MAX, Written};
 use crate::error::RenderError;
 use crate::yaml;
 
@@ -33,7 +33,12 @@ pub(crate) enum Maker<'a> {
 
 impl Documents {
     /// Kustomize's are filled in for each cluster, as plain files are, but for what a chart below gave; Helm has its values.
-    pub(crate) fn made(stream: &str, maker: &Maker<'_>, filled: Fills) -> Result<Self, RenderError> {
+    pub(crate) fn made(
+        stream: &str,
+        maker: &Maker<'_>,
+        filled: Fills,
+        find_sealed: &FindSealed<'_>,
+    ) -> Result<Self, RenderError> {
         if stream.len() > SOURCES_BYTES_MAX {
             return Err(RenderError::SourcesTooLarge { bytes: stream.len(), max: SOURCES_BYTES_MAX });
         }
@@ -56,7 +61,8 @@ impl Documents {
             for document in read.map_err(|problem| RenderError::Made { file: file.clone(), problem })? {
                 let filled = if matches!(maker, Maker::Helm { .. }) { Fills::Nothing } else { filled };
                 let made = if matches!(maker, Maker::Release { .. }) { Made::OverAChart } else { Made::Whole };
-                let written = Written { file: &file, filled, made: Some(made) };
+                let find_sealed = matches!(maker, Maker::Kustomize { .. }).then_some(find_sealed);
+                let written = Written { file: &file, filled, made: Some(made), find_sealed };
                 documents.add(written, document.root)?;
             }
         }
@@ -105,6 +111,7 @@ mod tests {
             stream,
             &Maker::Helm { folder: "charts/shop", is_read: &|path| !path.contains("packed") },
             Fills::All,
+            &|_| None,
         )
     }
 
@@ -137,7 +144,7 @@ mod tests {
         let objects = helm.render(&recipe(), &Values::default()).expect("it renders");
         assert!(String::from_utf8_lossy(&objects[0].body).contains("${x}"));
 
-        let built = Documents::made(stream, &Maker::Kustomize { file: "a/kustomization.yaml" }, Fills::All)
+        let built = Documents::made(stream, &Maker::Kustomize { file: "a/kustomization.yaml" }, Fills::All, &|_| None)
             .expect("it is read");
         assert_eq!(built.variables().iter().collect::<Vec<_>>(), ["x"]);
         let error = built.render(&recipe(), &Values::default()).expect_err("it is unset");

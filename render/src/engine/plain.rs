@@ -11,11 +11,12 @@ use bellwether_core::bundle::OBJECTS_MAX;
 use bellwether_core::hooks::{self, ARGO_HOOK, HELM_HOOK, Time};
 use bellwether_core::parameters::Values;
 use bellwether_core::render::{LEFT_OUT_MAX, LeftOutHook};
+use bellwether_core::sealed::{Sealed, SealedError};
 use serde_json::{Map, Value};
 
 use super::fill::{Filling, Fills, template};
 use super::variables::STEPS_MAX;
-use crate::error::{Place, RenderError};
+use crate::error::{Place, RenderError, SealedAs};
 use crate::finish::{BundleLimit, Draft, Origin, Scopes};
 use crate::ignore;
 use crate::tree::{is_lfs_pointer, is_manifest};
@@ -46,6 +47,8 @@ struct Source {
     made: Option<Arc<str>>,
     /// It may have marks of [`OTHERS_MARK`].
     has_marks: bool,
+    /// SOPS sealed it: all of it, as it is sent.
+    sealed: Option<Arc<str>>,
 }
 
 /// In `${…}` that a chart has written for whoever runs what it deploys: between the two characters, where the engine has put a
@@ -76,8 +79,14 @@ impl Documents {
             if ignore::is_of_another_tool(&file.path) && !read.as_ref().is_ok_and(|read| read.iter().all(is_object)) {
                 continue;
             }
-            for document in read? {
-                documents.add(Written { file: &name, filled, made: None }, document.root)?;
+            let read = read?;
+            let is_one_of_several = read.len() > 1;
+            for document in read {
+                let written = Written { file: &name, filled, made: None, find_sealed: None };
+                if is_one_of_several && is_sealed(&document.root) {
+                    return Err(written.sealed_with(&document.root, SealedAs::OneOfSeveral));
+                }
+                documents.add(written, document.root)?;
             }
         }
         documents.settle_hooks();
@@ -176,6 +185,9 @@ impl Documents {
     }
 
     pub(super) fn add(&mut self, written: Written<'_>, root: Node) -> Result<(), RenderError> {
+        if is_sealed(&root) && is_list(&root) {
+            return Err(written.sealed_with(&root, SealedError::Kind.into()));
+        }
         objects_of(root).into_iter().try_for_each(|object| self.add_one(written, object))
     }
 
@@ -194,13 +206,10 @@ impl Documents {
         if self.sources.len() == OBJECTS_MAX {
             return Err(RenderError::TooMany);
         }
-        if is_sealed(&root) {
-            let at = Origin { file, root: &root, made: made.as_ref() }.start();
-            return Err(RenderError::Sealed { at, object: named(&root) });
-        }
+        let sealed = is_sealed(&root).then(|| written.sealed_text(&root)).transpose()?;
         let filled = if may_be_filled(&root) { written.filled } else { Fills::Nothing };
         let has_marks = written.made == Some(Made::OverAChart);
-        let source = Source { file: file.clone(), root, filled, made, has_marks };
+        let source = Source { file: file.clone(), root, filled, made, has_marks, sealed };
         if filled != Fills::Nothing {
             source.collect_variables(&source.root, &mut self.variables)?;
         }
@@ -244,6 +253,61 @@ pub(super) struct Written<'f> {
     pub(super) filled: Fills,
     /// An engine made it, so that its lines are nobody's.
     pub(super) made: Option<Made>,
+    /// Of that: what it read, by the MAC of SOPS.
+    pub(super) find_sealed: Option<&'f FindSealed<'f>>,
+}
+
+/// A document that an engine has read, and how many are in its file.
+pub(crate) type FindSealed<'f> = dyn Fn(&str) -> Option<(Node, usize)> + 'f;
+
+impl Written<'_> {
+    /// All of a sealed document, in the order in which it was written.
+    fn sealed_text(self, root: &Node) -> Result<Arc<str>, RenderError> {
+        let refused = |why: SealedAs| self.sealed_with(root, why);
+        let document = match self.made {
+            None => root.to_ordered(),
+            Some(_) => self.written_for(root).map_err(refused)?.to_ordered(),
+        };
+        let text = serde_json::to_string(&document).expect("a text in memory can be written");
+        Sealed::of(document).map_err(|why| refused(why.into()))?;
+        Ok(text.into())
+    }
+
+    /// Of a sealed document that an engine passed on: as it was written, if nothing of it but its labels and annotations is another by
+    /// now. An engine sorts what it makes.
+    fn written_for(self, made: &Node) -> Result<Node, SealedAs> {
+        let find = self.find_sealed.ok_or(SealedAs::Made)?;
+        let (written, documents) = mac_of(made).and_then(find).ok_or(SealedAs::Made)?;
+        if documents > 1 {
+            return Err(SealedAs::OneOfSeveral);
+        }
+        let metadata = |root: &Node, field: &str| root.field("metadata")?.field(field).map(Node::to_json);
+        let namespace = metadata(&written, "namespace");
+        if namespace.is_some() && namespace != metadata(made, "namespace") {
+            return Err(SealedAs::Changed("metadata.namespace".to_owned()));
+        }
+        if metadata(&written, "name") != metadata(made, "name") {
+            return Err(SealedAs::Changed("metadata.name".to_owned()));
+        }
+        let content = |root: &Node| {
+            let mut fields = root.to_json();
+            fields.as_object_mut().map(|fields| fields.remove("metadata"));
+            fields
+        };
+        let (one, other) = (content(&written), content(made));
+        if one == other {
+            return Ok(written);
+        }
+        let fields = one.as_object().into_iter().chain(other.as_object()).flat_map(Map::keys);
+        let changed = fields.into_iter().find(|field| one.get(field.as_str()) != other.get(field.as_str()));
+        Err(SealedAs::Changed(changed.cloned().unwrap_or_default()))
+    }
+
+    fn sealed_with(self, root: &Node, why: SealedAs) -> RenderError {
+        let made = self.made.map(|_| named(root));
+        let at = Origin { file: self.file, root, made: made.as_ref() }.start();
+        RenderError::Sealed { at, object: named(root), why }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -296,14 +360,20 @@ fn may_be_filled(root: &Node) -> bool {
     !is_disabled && root.field("sops").is_none()
 }
 
-/// By SOPS: nobody opens it on the way, so a cluster would get what it says in cipher. A `SopsSecret` is made for that, and
-/// opened there by its controller.
+/// By SOPS: an agent opens it, and nobody on the way changes it. A `SopsSecret` is opened in its cluster by a controller of its own.
 pub fn is_sealed(root: &Node) -> bool {
     root.field("sops").is_some() && root.field("kind").and_then(Node::text) != Some("SopsSecret")
 }
 
-/// What to do about it, besides leaving it out.
-pub const SEALED_HINT: &str = "Bellwether does not open it: bring the Secret into clusters another way, such as External Secrets or Sealed Secrets";
+/// By which one of its documents is known: SOPS makes another each time.
+pub(crate) fn mac_of(root: &Node) -> Option<&str> {
+    root.field("sops")?.field("mac")?.text().filter(|mac| !mac.is_empty())
+}
+
+/// What keeps a document that SOPS sealed from being one that an agent opens.
+pub fn sealed_error(root: &Node) -> Option<SealedError> {
+    Sealed::of(root.to_ordered()).err()
+}
 
 fn without_marks(value: Value) -> Value {
     match value {
@@ -324,7 +394,12 @@ impl Source {
         scopes: &Scopes,
         steps: &mut usize,
     ) -> Result<RenderedObject, RenderError> {
-        Draft { origin: self.origin(), object: self.fill(values, steps)? }.finish(recipe, scopes)
+        let mut object = self.fill(values, steps)?;
+        if self.sealed.is_some() {
+            // What a key is needed for is not looked at.
+            object.retain(|field, _| ["apiVersion", "kind", "metadata"].contains(&field.as_str()));
+        }
+        Draft { origin: self.origin(), object, sealed: self.sealed.as_deref() }.finish(recipe, scopes)
     }
 
     fn origin(&self) -> Origin<'_> {

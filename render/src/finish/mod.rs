@@ -14,6 +14,7 @@ use bellwether_core::apply::{APPLY_ANNOTATION, ONCE, PHASE_ANNOTATION, is_phase}
 use bellwether_core::hooks::{self, HOOK_ANNOTATION, UPGRADE};
 use bellwether_core::object::canonical_json;
 use bellwether_core::replace::{self, REPLACE_ANNOTATION};
+use bellwether_core::sealed::SEALED_ANNOTATION;
 use bellwether_core::{Digest, ObjectKey};
 use serde_json::{Map, Value};
 
@@ -59,6 +60,8 @@ impl Origin<'_> {
 pub(crate) struct Draft<'s> {
     pub(crate) origin: Origin<'s>,
     pub(crate) object: Map<String, Value>,
+    /// What SOPS sealed of it, which it is laid over: see [`bellwether_core::sealed`].
+    pub(crate) sealed: Option<&'s str>,
 }
 
 impl Draft<'_> {
@@ -74,6 +77,7 @@ impl Draft<'_> {
         self.complete_secret()?;
         let key = self.place_in_namespace(recipe, scopes)?;
         self.check_not_the_agents(&key, recipe)?;
+        self.lay_on_sealed();
         limits::sealed(self.origin, key, &Value::Object(self.object))
     }
 
@@ -92,6 +96,14 @@ impl Draft<'_> {
         if let (Some(name), Some(metadata)) = (name, self.object.get_mut("metadata").and_then(Value::as_object_mut)) {
             metadata.remove("generateName");
             metadata.insert("name".to_owned(), Value::String(name));
+        }
+    }
+
+    fn lay_on_sealed(&mut self) {
+        let Some(text) = self.sealed else { return };
+        let annotations = self.metadata().entry("annotations").or_insert_with(|| Value::Object(Map::new()));
+        if let Some(annotations) = annotations.as_object_mut() {
+            annotations.insert(SEALED_ANNOTATION.to_owned(), text.into());
         }
     }
 

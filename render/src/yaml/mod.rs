@@ -19,6 +19,7 @@ mod tree;
 use std::borrow::Cow;
 use std::fmt;
 
+use bellwether_core::sealed::Ordered;
 use serde_json::{Map, Number, Value};
 
 pub use decode::Budget;
@@ -99,6 +100,8 @@ pub enum TextStyle {
 pub struct Entry {
     pub key: Box<str>,
     line: u32,
+    /// Where in the map it was written, from 0.
+    order: u32,
     pub value: Node,
     /// It came by a `<<`.
     merged: bool,
@@ -108,7 +111,7 @@ pub struct Entry {
 
 impl Entry {
     fn new(key: Box<str>, line: u32, value: Node) -> Self {
-        Self { key, line, value, merged: false, repeated: false }
+        Self { key, line, order: u32::MAX, value, merged: false, repeated: false }
     }
 
     /// Of the key, from 1.
@@ -181,6 +184,23 @@ impl Node {
         }
     }
 
+    /// As it was written, key after key.
+    pub(crate) fn to_ordered(&self) -> Ordered {
+        match &self.content {
+            Content::Null => Ordered::Null,
+            Content::Bool(flag) => Ordered::Bool(*flag),
+            Content::Number(number) => Ordered::Number(number.clone()),
+            Content::Text(text) => Ordered::Text(text.value.to_string()),
+            Content::List(items) => Ordered::List(items.iter().map(Node::to_ordered).collect()),
+            Content::Map(entries) => {
+                let mut entries: Vec<_> = entries.iter().collect();
+                entries.sort_by_key(|entry| entry.order);
+                let field = |entry: &Entry| (entry.key.to_string(), entry.value.to_ordered());
+                Ordered::Map(entries.into_iter().map(field).collect())
+            }
+        }
+    }
+
     /// Without the places, which JSON cannot hold.
     pub fn to_json(&self) -> Value {
         match &self.content {
@@ -199,6 +219,9 @@ impl Node {
 
 /// Sorts, and keeps the last of equal keys.
 fn map_of(mut entries: Vec<Entry>) -> Content {
+    for (order, entry) in (0_u32..).zip(&mut entries) {
+        entry.order = order;
+    }
     // Stable, so that of equal keys the one written last stays last. Backwards, `dedup` then keeps it.
     entries.reverse();
     entries.sort_by(|a, b| a.key.cmp(&b.key));

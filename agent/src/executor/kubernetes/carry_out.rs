@@ -20,6 +20,7 @@ use bellwether_core::reconcile::{
     Act, Answer, Body, ClusterError, Condition, Contested, Finding, Found, Metadata, Owner, Permit, Step,
     is_made_namespace, is_ours, label_of, owner_hint,
 };
+use bellwether_core::sealed;
 use bellwether_core::takeover::taken_over;
 use bellwether_core::yielded::{Yielded, is_scaled, may_be_yielded, without_yielded};
 use bellwether_core::{ObjectKey, TargetId};
@@ -27,6 +28,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::client::{Apply, Cluster, FIELD_MANAGER, Live, Onto};
+use super::keyring::{Keyring, is_sealed};
 use crate::clock;
 use crate::journal::{Fence, JournalError};
 
@@ -53,22 +55,19 @@ impl From<ClusterError> for Stopped {
 /// `body` is the object as the bundle has it, of what is to be applied; `None` is answered as what it is, a mistake of
 /// ours. `permit` allows the step itself. Fails when this agent was replaced.
 pub(super) async fn carry_out(
-    (cluster, fence): (&Cluster, &Fence),
+    (cluster, keyring, fence): (&Cluster, &Keyring, &Fence),
     permit: &Permit,
     step: &Step,
     body: Option<Body>,
 ) -> Result<Answer, JournalError> {
-    let body = || {
-        let missing = || ClusterError::rejected("BodyMissing", "the object's body never came");
-        body.map(|body| yielding(&step.key, body)).ok_or_else(missing)
-    };
-    let on_its_way = Attempt { cluster, fence, step, permit };
+    let sealed = body.clone().filter(is_sealed);
+    let on_its_way = Attempt { cluster, keyring, fence, step, permit, sealed: sealed.as_ref() };
     let found = match &step.act {
-        Act::Apply { inspect_first, .. } => match body() {
+        Act::Apply { inspect_first, .. } => match on_its_way.opened(body).await {
             Ok(body) => on_its_way.apply_or_replace(*inspect_first, body).await,
             Err(error) => Err(error.into()),
         },
-        Act::Correct { writes, .. } => match body() {
+        Act::Correct { writes, .. } => match on_its_way.opened(body).await {
             Ok(body) => Question { attempt: on_its_way, body, writes: *writes }.answer().await,
             Err(error) => Err(error.into()),
         },
@@ -87,8 +86,16 @@ pub(super) async fn carry_out(
         Err(Stopped::Failed(error)) => Ok(Finding::Failed(error).into()),
         Err(Stopped::Unasked(error)) => Ok(Finding::Unasked(error).into()),
         Err(Stopped::Replaced(error)) => Err(error),
-        Ok(answer) => Ok(answer),
+        Ok(answer) => Ok(if let Some(sealed) = sealed { as_sealed(answer, sealed) } else { answer }),
     }
+}
+
+/// What was opened is kept by nobody.
+fn as_sealed(mut answer: Answer, sealed: Body) -> Answer {
+    if let Finding::Applied { body, .. } = &mut answer.finding {
+        *body = sealed;
+    }
+    answer
 }
 
 /// Whose what is there is, to whom would apply that body.
@@ -158,12 +165,22 @@ fn parse(body: &[u8]) -> Result<Value, ClusterError> {
 #[derive(Clone, Copy)]
 struct Attempt<'a> {
     cluster: &'a Cluster,
+    keyring: &'a Keyring,
     fence: &'a Fence,
     step: &'a Step,
     permit: &'a Permit,
+    /// The body as the bundle has it, if that has to be opened.
+    sealed: Option<&'a Body>,
 }
 
 impl Attempt<'_> {
+    /// What is to be applied of the body that a bundle has.
+    async fn opened(&self, body: Option<Body>) -> Result<Body, ClusterError> {
+        let missing = || ClusterError::rejected("BodyMissing", "the object's body never came");
+        let opened = self.keyring.open(body.ok_or_else(missing)?).await?;
+        Ok(yielding(&self.step.key, opened))
+    }
+
     /// From here on it may write.
     async fn pass_fence(&self) -> Result<(), Stopped> {
         match self.fence.check().await {
@@ -370,9 +387,12 @@ impl Attempt<'_> {
             .and_then(|last_applied| last_applied.body.clone());
         // After a restart it is as the bundle has it.
         let former = former.map(|former| yielding(&self.step.key, former));
-        let Some(former) = former.filter(|former| *former != wanted.body) else { return Ok(made) };
+        let is_other = |former: &Body| *former != wanted.body && Some(former) != self.sealed;
+        let Some(former) = former.filter(is_other) else { return Ok(made) };
         let managed_fields = &made.object["metadata"]["managedFields"];
         let (former, body) = (parse(former.bytes())?, parse(wanted.body.bytes())?);
+        // Its fields are known without its key.
+        let former = sealed::shape(&former).unwrap_or(former);
         let Some(ours) = taken_over(managed_fields, FIELD_MANAGER, &former, &body) else { return Ok(made) };
         let Metadata { uid, resource_version, .. } = &made.live.metadata;
         self.cluster.set_managers(&self.step.key, resource_version, &ours).await?;

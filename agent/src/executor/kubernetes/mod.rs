@@ -6,12 +6,14 @@
 //! | `dry_run` | what would become of a bundle, for whoever asks |
 //! | `assignments` | the other loop: shows each target to the people of the cluster, and hears whom they suspend |
 //! | `carry_out` | one step: its requests, one after the other |
+//! | `keyring` | the cluster's keys, and with them what SOPS sealed |
 //! | `client` | the API server; the only module that knows `kube`. Identity and journal keep their Secrets with it |
 
 pub(crate) mod assignments;
 mod carry_out;
 pub(crate) mod client;
 mod dry_run;
+mod keyring;
 mod reconcile;
 
 pub(crate) use reconcile::{ReconcileError, serve};

@@ -30,6 +30,7 @@ use super::assignments::Told;
 use super::carry_out::carry_out;
 use super::client::Cluster;
 use super::dry_run::DryRunner;
+use super::keyring::Keyring;
 use crate::backoff::chance;
 use crate::clock::{self, Clock};
 use crate::executor::{Outbound, Outbox, Ports, Written};
@@ -75,6 +76,7 @@ pub(crate) enum ReconcileError {
 
 struct Reconciler {
     cluster: Cluster,
+    keyring: Arc<Keyring>,
     fence: Fence,
     /// What the agent is installed in: no target's objects are there.
     home: Arc<str>,
@@ -176,6 +178,7 @@ impl Reconciler {
             dry_runner: DryRunner::new(cluster.clone(), fence.clone(), Arc::clone(&home)),
             dry_runs: JoinSet::new(),
             to_hub,
+            keyring: Arc::new(Keyring::new(cluster.clone(), Arc::clone(&home))),
             cluster,
             fence,
             home,
@@ -353,6 +356,7 @@ impl Reconciler {
         let account = step.acts_as.account();
         let cluster = account.map_or_else(|| self.cluster.clone(), |account| self.cluster.acting_as(account));
         let (fence, home) = (self.fence.clone(), Arc::clone(&self.home));
+        let keyring = Arc::clone(&self.keyring);
         let body = self.targets.body(&step);
         let told = Arc::clone(&self.policy.borrow());
         let (ticket, waits) = self.count(&told.standing, &step, now);
@@ -367,7 +371,7 @@ impl Reconciler {
             if let Some(refusal) = permit.step.clone().or(waits) {
                 return Ok((step, Finding::Failed(ClusterError::Policy(refusal)).into()));
             }
-            let answer = carry_out((&cluster, &fence), &permit, &step, body).await?;
+            let answer = carry_out((&cluster, &keyring, &fence), &permit, &step, body).await?;
             Ok((step, answer))
         });
         self.begun_at.insert(request.id(), now);

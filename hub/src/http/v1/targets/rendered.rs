@@ -10,6 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use bellwether_core::api::RenderedTarget;
 use bellwether_core::bundle::{Entry, Manifest};
 use bellwether_core::object::OBJECT_BYTES_MAX;
+use bellwether_core::sealed::SEALED_ANNOTATION;
 use bellwether_core::{Digest, ObjectKey};
 use bellwether_proto::compression;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -90,8 +91,10 @@ fn without_values(secret: &str) -> Result<String, Lost> {
             _ => {}
         }
     }
-    if let Some(repeated) = secret.pointer_mut("/metadata/annotations").and_then(|all| all.get_mut(LAST_APPLIED)) {
-        *repeated = HIDDEN.into();
+    for annotation in [LAST_APPLIED, SEALED_ANNOTATION] {
+        if let Some(repeated) = secret.pointer_mut("/metadata/annotations").and_then(|all| all.get_mut(annotation)) {
+            *repeated = HIDDEN.into();
+        }
     }
     Ok(secret.to_string())
 }
