@@ -39,7 +39,7 @@ pub enum SealedError {
     Field(&'static str),
     #[error("it was sealed by SOPS {0}, and only versions 3 are known")]
     Version(String),
-    #[error("it is sealed by SOPS and no Secret: only Secrets are opened")]
+    #[error("it is no Secret, and only Secrets are opened")]
     Kind,
     #[error("`{0}` is missing or sealed, and has to be readable")]
     Header(String),
