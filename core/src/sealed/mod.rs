@@ -10,7 +10,7 @@ mod sops;
 
 use serde_json::{Map, Value};
 
-pub use ordered::{Nested, Ordered};
+pub use ordered::Ordered;
 pub use sops::{AgeKey, PgpKey, Rules, Sops};
 
 use crate::ObjectKey;

@@ -21,7 +21,7 @@ pub enum Ordered {
 }
 
 /// What a list or a map holds.
-pub type Nested<'a> = Box<dyn Iterator<Item = (String, &'a Ordered)> + 'a>;
+type Nested<'a> = Box<dyn Iterator<Item = (String, &'a Ordered)> + 'a>;
 
 impl Ordered {
     /// `None` for what is no text.
