@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_core::dry_run::DryRuns;
 use bellwether_core::assignment::Board;
+use bellwether_core::dry_run::DryRuns;
 use bellwether_core::journal::Journal;
 use bellwether_core::session::Profile;
 use bellwether_core::session::agent::AgentSession;
@@ -295,7 +295,8 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let board = Board::new(config.namespace.as_str(), known, clock.now());
     let showing = assignments::serve((ready.cluster.clone(), fence.clone()), board, clock, shows, stop.clone());
     parts.spawn(async { Ok(showing.await?) });
-    let to_executor = Ports { written, dry_runs, updates: updates_sender, to_hub: to_hub_sender, shown: shown_sender, holds };
+    let to_executor =
+        Ports { written, dry_runs, updates: updates_sender, to_hub: to_hub_sender, shown: shown_sender, holds };
     let rules = (config.namespace.as_str().into(), policy);
     let executor = kubernetes::serve((ready.cluster, fence), rules, clock, inventory, to_executor, stop.clone());
     parts.spawn(async { Ok(executor.await?) });

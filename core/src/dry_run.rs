@@ -66,6 +66,8 @@ pub struct DryRun {
     pub objects: Vec<Vec<u8>>,
     /// The target's own namespace.
     pub namespace: Option<Name>,
+    /// Whose the target is; `None`: a hub of before, which had one project.
+    pub project: Option<Name>,
     /// As it would be kept.
     pub options: SyncOptions,
     /// What has no answer by then, has none.
@@ -184,6 +186,7 @@ impl Tried {
             // Of a webhook that would do something when it is only asked, an API server asks nothing.
             _ if message.contains(NO_DRY_RUN) => Self::unknown(message),
             ClusterError::Rejected { .. }
+            | ClusterError::Policy(_)
             | ClusterError::Forbidden { .. }
             | ClusterError::Conflict(_)
             | ClusterError::NotReplaced { .. }

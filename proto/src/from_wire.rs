@@ -136,10 +136,9 @@ fn dry_run(message: v1::DryRun) -> Result<DryRun, WireError> {
     if message.objects.len() > dry_run::OBJECTS_MAX || bytes > dry_run::ASKED_BYTES_MAX {
         return Err(WireError::Malformed { field: "dry_run.objects" });
     }
-    let namespace = match message.namespace.as_str() {
-        "" => None,
-        name => Some(name.parse().map_err(|_| WireError::Malformed { field: "dry_run.namespace" })?),
-    };
+    let namespace = named(&message.namespace, "dry_run.namespace")?;
+    let project = named(&message.project, "dry_run.project")?;
+    let service_account = named(&message.service_account, "dry_run.service_account")?;
     let (adopt, replace) = (adopt(message.adopt)?, replace(message.replace)?);
     Ok(DryRun {
         id: id(&message.id, "dry_run.id")?,
@@ -147,7 +146,14 @@ fn dry_run(message: v1::DryRun) -> Result<DryRun, WireError> {
         manifest: Manifest::decode(&message.manifest, digest(&message.digest, "dry_run.digest")?)?,
         objects: message.objects,
         namespace,
-        options: SyncOptions { adopt, replace, create_namespace: message.create_namespace, ..SyncOptions::default() },
+        project,
+        options: SyncOptions {
+            adopt,
+            replace,
+            create_namespace: message.create_namespace,
+            service_account,
+            ..SyncOptions::default()
+        },
         deadline: SignedDuration::from_millis(message.deadline_ms.into()),
     })
 }
@@ -157,6 +163,11 @@ fn dry_ran(message: v1::DryRan) -> Result<DryRan, WireError> {
         return Err(WireError::Malformed { field: "dry_ran.answer" });
     }
     Ok(DryRan { id: id(&message.id, "dry_ran.id")?, answer: message.answer })
+}
+
+/// `None`: it is empty.
+fn named(text: &str, field: &'static str) -> Result<Option<Name>, WireError> {
+    if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|_| WireError::Malformed { field }) }
 }
 
 fn is_short(text: &str) -> bool {
@@ -260,10 +271,6 @@ fn assignment(message: v1::Assignment) -> Result<Assignment, WireError> {
         _ => return Err(WireError::Unspecified { field: "drift" }),
     };
     let (adopt, replace) = (adopt(message.adopt)?, replace(message.replace)?);
-    let named = |name: &str, field: &'static str| match name {
-        "" => Ok(None),
-        name => name.parse::<Name>().map(Some).map_err(|_| WireError::Malformed { field }),
-    };
     let namespace = named(&message.namespace, "assignment.namespace")?;
     let project = named(&message.project, "assignment.project")?;
     // Whoever took one that cannot be read for none would act with more rights than were meant.

@@ -104,6 +104,8 @@ impl From<DryRun> for v1::DryRun {
             adopt: adopt_to_wire(asked.options.adopt).into(),
             replace: replace_to_wire(asked.options.replace).into(),
             deadline_ms: u32::try_from(asked.deadline.as_millis()).unwrap_or_default(),
+            service_account: asked.options.service_account.map(|name| name.to_string()).unwrap_or_default(),
+            project: asked.project.map(|name| name.to_string()).unwrap_or_default(),
         }
     }
 }

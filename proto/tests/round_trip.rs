@@ -122,7 +122,12 @@ fn dry_run() -> DryRun {
         manifest,
         objects: vec![b"packed".to_vec()],
         namespace: None,
-        options: SyncOptions { adopt: Adopt::Always, ..SyncOptions::default() },
+        project: Some("tills".parse().expect("is a name")),
+        options: SyncOptions {
+            adopt: Adopt::Always,
+            service_account: Some("deployer".parse().expect("is a name")),
+            ..SyncOptions::default()
+        },
         deadline: SignedDuration::from_secs(30),
     }
 }

@@ -320,7 +320,8 @@ impl Fixture {
             manifest: Manifest::new(entries.collect()).expect("is a manifest"),
             objects: bodies.iter().map(|body| compression::compress(body)).collect(),
             namespace: Some(self.namespace.parse().expect("is a name")),
-            options: self.options,
+            project: None,
+            options: self.options.clone(),
             deadline: jiff::SignedDuration::from_secs(30),
         });
         let deadline = tokio::time::Instant::now() + PATIENCE;

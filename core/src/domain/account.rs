@@ -40,7 +40,12 @@ pub enum ActsAs {
 impl ActsAs {
     /// About the objects of this assignment.
     pub fn of(assignment: &Assignment) -> Self {
-        match (&assignment.options.service_account, &assignment.namespace) {
+        Self::named(assignment.options.service_account.as_ref(), assignment.namespace.as_ref())
+    }
+
+    /// The ServiceAccount of that name in that namespace; itself where none is named.
+    pub fn named(service_account: Option<&Name>, namespace: Option<&Name>) -> Self {
+        match (service_account, namespace) {
             (None, _) => Self::Agent,
             (Some(name), Some(namespace)) => {
                 Self::Account(Account { namespace: namespace.clone(), name: name.clone() })

@@ -10,9 +10,11 @@ use super::owner::{Owner, is_applied_by_us};
 use super::step::{Act, Step};
 use super::targets::Targets;
 use super::twins::find_twins;
+use crate::account::ActsAs;
 use crate::apply::is_applied_once;
 use crate::dry_run::{DryRun, Fate, Tried};
 use crate::object::Identity;
+use crate::policy::{Ask, Standing, Verb};
 use crate::{Digest, Generation, ObjectKey, TargetId};
 
 impl Targets {
@@ -21,6 +23,7 @@ impl Targets {
         let entries = asked.manifest.entries();
         let twins = find_twins(entries);
         let namespace = asked.namespace.clone().filter(|_| asked.options.create_namespace);
+        let acts_as = ActsAs::named(asked.options.service_account.as_ref(), asked.namespace.as_ref());
         let steps = entries.iter().map(|entry| {
             let identity = Identity::of(&entry.key);
             let (last_applied, is_latest) = self.last_applied(asked.target, &identity, entry.digest);
@@ -40,6 +43,8 @@ impl Targets {
                 adopt: asked.options.adopt,
                 replace: asked.options.replace,
                 makes_namespace: namespace.clone(),
+                acts_as: acts_as.clone(),
+                project: asked.project.clone(),
             };
             Step { claims: self.claims_of(&step), ..step }
         });
@@ -50,6 +55,14 @@ impl Targets {
         let Some(inventory) = self.inventory_of(target) else { return (None, false) };
         (inventory.last_applied(identity).cloned(), inventory.holds(identity, digest))
     }
+}
+
+/// What the cluster's owner has against an object that is asked about: that it is asked, or that it would be applied.
+pub fn objection(standing: &Standing, step: &Step, is_namespaced: bool) -> Option<Tried> {
+    let (project, account) = (step.project.as_ref(), step.acts_as.account());
+    let ask = |verb| Ask { verb, project, key: &step.key, is_namespaced, account };
+    let unasked = standing.refusal(&ask(Verb::DryRun)).map(|refusal| Tried::unknown(refusal.message));
+    unasked.or_else(|| Some(Tried::new(Fate::Refused, standing.refusal(&ask(Verb::Write))?.message)))
 }
 
 impl Step {

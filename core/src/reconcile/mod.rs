@@ -61,7 +61,7 @@ mod twins;
 pub use bodies::Body;
 pub use claims::Claim;
 pub use drifted::Drifted;
-pub use dry_run::Companions;
+pub use dry_run::{Companions, objection};
 pub use error::{ClusterError, Contested, NO_KEY_REASON, SEALED_REASON, UNFIT_REASON};
 pub use event::{Condition, Event, Freshness, Kind, ObjectEvent, ObjectState, WatchEvent};
 pub use finding::{Answer, Finding, Found};

@@ -1026,6 +1026,7 @@ fn dry_run(number: u128) -> DryRun {
         manifest: Manifest::new(Vec::new()).expect("is a manifest"),
         objects: Vec::new(),
         namespace: None,
+        project: None,
         options: SyncOptions::default(),
         deadline: SignedDuration::from_secs(30),
     }

@@ -226,7 +226,8 @@ fn question(asked: &Asked<'_>, manifest: &Manifest) -> DryRun {
         manifest: manifest.clone(),
         objects: choose(manifest, &is_new, &body, compression::compress),
         namespace: asked.target.spec.namespace.clone(),
-        options: asked.target.spec.sync,
+        project: Some(asked.target.project.name.clone()),
+        options: asked.target.spec.sync.clone(),
         // Counted from when the agent's hub takes it.
         deadline: DEADLINE,
     }

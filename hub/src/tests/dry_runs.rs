@@ -280,6 +280,7 @@ async fn a_question_that_its_hub_died_over_is_swept_and_rests_sealed_until_then(
         manifest: bellwether_core::bundle::Manifest::new(Vec::new()).expect("is one"),
         objects: vec![b"hunter2".to_vec()],
         namespace: None,
+        project: None,
         options: Default::default(),
         deadline: jiff::SignedDuration::from_secs(30),
     };

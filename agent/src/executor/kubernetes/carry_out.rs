@@ -32,7 +32,7 @@ use super::keyring::{Keyring, is_sealed};
 use crate::clock;
 use crate::journal::{Fence, JournalError};
 
-pub(super) use try_out::try_out;
+pub(super) use try_out::{Seen, try_out};
 
 /// How often a correction is tried at once when somebody writes the object between its two requests: whoever edits a
 /// Deployment wakes its controller, which writes its status.

@@ -12,16 +12,18 @@ use bellwether_core::Digest;
 use bellwether_core::dry_run::{DryRun, DryRunAnswer, Fate, OBJECTS_BYTES_MAX, Tried, Unanswered};
 use bellwether_core::object::{OBJECT_BYTES_MAX, is_secret_kind};
 use bellwether_core::plan::{Hidden, texts_held};
-use bellwether_core::reconcile::{Body, Companions, Finding, Step, refusal};
+use bellwether_core::reconcile::{Body, Companions, Finding, Permit, Step, objection, refusal};
 use bellwether_core::session::DryRan;
 use bellwether_proto::compression::{compress, decompress};
 use futures_util::stream::{self, StreamExt as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Duration, Instant, timeout_at};
 
-use super::carry_out::try_out;
+use super::carry_out::{Seen, try_out};
 use super::client::Cluster;
+use super::keyring::Keyring;
 use crate::journal::Fence;
+use crate::policy;
 
 /// Requests on their way at once, of all dry runs together.
 const REQUESTS_MAX: usize = 8;
@@ -30,14 +32,20 @@ const REQUESTS_MAX: usize = 8;
 #[derive(Clone)]
 pub(super) struct DryRunner {
     cluster: Cluster,
+    keyring: Arc<Keyring>,
     fence: Fence,
     home: Arc<str>,
+    policy: watch::Receiver<Arc<policy::Told>>,
     requests: Arc<Semaphore>,
 }
 
 impl DryRunner {
-    pub(super) fn new(cluster: Cluster, fence: Fence, home: Arc<str>) -> Self {
-        Self { cluster, fence, home, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+    pub(super) fn new(
+        (cluster, keyring, fence): (Cluster, Arc<Keyring>, Fence),
+        home: Arc<str>,
+        policy: watch::Receiver<Arc<policy::Told>>,
+    ) -> Self {
+        Self { cluster, keyring, fence, home, policy, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
     }
 
     /// One for each object, in the order of `steps`. What has no answer at the deadline has none.
@@ -49,6 +57,24 @@ impl DryRunner {
             None => DryRunAnswer::Unanswered(Unanswered::Unreadable),
         };
         DryRan { id, answer: compress(&answer.encode()) }
+    }
+
+    /// As the target's ServiceAccount, and as far as the cluster's owner allows.
+    async fn try_one(&self, step: &Step, body: Body) -> Seen {
+        let account = step.acts_as.account();
+        let cluster = account.map_or_else(|| self.cluster.clone(), |account| self.cluster.acting_as(account));
+        let told = Arc::clone(&self.policy.borrow());
+        let asks = Permit::asks_for_scope(&told.standing, step);
+        let is_namespaced = if asks { cluster.is_namespaced(&step.key).await } else { Ok(true) };
+        let is_namespaced = match is_namespaced {
+            Ok(is_namespaced) => is_namespaced,
+            Err(error) => return Tried::failed(&error).into(),
+        };
+        if let Some(tried) = objection(&told.standing, step, is_namespaced) {
+            return tried.into();
+        }
+        let permit = Permit::of(&told.standing, step, is_namespaced);
+        try_out((&cluster, &self.keyring, &self.fence), &permit, step, body).await
     }
 
     async fn try_all(&self, steps: Vec<Step>, bodies: &BTreeMap<Digest, Body>, deadline: Instant) -> Vec<Tried> {
@@ -73,7 +99,7 @@ impl DryRunner {
                 return (place, Tried::failed(&error).into());
             }
             let _turn = self.requests.acquire().await;
-            let mut seen = try_out(&self.cluster, &self.fence, &step, body).await;
+            let mut seen = self.try_one(&step, body).await;
             seen.tried = companions.explain(&step.key, seen.tried);
             (place, seen)
         });

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_core::dry_run::{AT_ONCE_MAX, DryRun};
 use bellwether_core::TargetId;
 use bellwether_core::assignment::{Holds, Reason, Shown};
 use bellwether_core::drift::Response;
+use bellwether_core::dry_run::{AT_ONCE_MAX, DryRun};
 use bellwether_core::journal::Journalled;
 use bellwether_core::object::OWNER_ANNOTATION;
 use bellwether_core::policy::{Deletions, Refusal, Standing, Ticket};
@@ -174,11 +174,16 @@ impl Reconciler {
         clock: Clock,
         (watch_events, to_hub): (mpsc::Sender<WatchEvent>, mpsc::Sender<Outbound>),
     ) -> Self {
+        let keyring = Arc::new(Keyring::new(cluster.clone(), Arc::clone(&home)));
         Self {
-            dry_runner: DryRunner::new(cluster.clone(), fence.clone(), Arc::clone(&home)),
+            dry_runner: DryRunner::new(
+                (cluster.clone(), Arc::clone(&keyring), fence.clone()),
+                Arc::clone(&home),
+                policy.clone(),
+            ),
             dry_runs: JoinSet::new(),
             to_hub,
-            keyring: Arc::new(Keyring::new(cluster.clone(), Arc::clone(&home))),
+            keyring,
             cluster,
             fence,
             home,

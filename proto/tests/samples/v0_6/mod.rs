@@ -52,10 +52,12 @@ pub(crate) fn from_hub() -> Vec<HubMessage> {
         manifest: Manifest::new(entries).expect("is one"),
         objects: vec![b"packed".to_vec()],
         namespace: assignment.namespace.clone(),
+        project: assignment.project.clone(),
         options: SyncOptions {
             adopt: Adopt::IfUnowned,
             replace: Replace::Immutable,
             create_namespace: true,
+            service_account: assignment.options.service_account.clone(),
             ..SyncOptions::default()
         },
         deadline: SignedDuration::from_secs(30),

@@ -8,12 +8,13 @@ use bellwether_core::dry_run::{Fate, Tried};
 use bellwether_core::health;
 use bellwether_core::object::is_secret_kind;
 use bellwether_core::plan::texts_held;
-use bellwether_core::reconcile::{Body, ClusterError, Owner, Replacement, Step, owner_hint};
+use bellwether_core::reconcile::{Body, ClusterError, Owner, Permit, Replacement, Step, owner_hint};
 use bellwether_core::replace::is_asked;
 use serde_json::Value;
 
 use super::{Attempt, Made, Question, Wanted, being_deleted, owner, parse, refuse_twin, yielding};
 use crate::executor::kubernetes::client::{Apply, Cluster, Live, Onto};
+use crate::executor::kubernetes::keyring::{Keyring, is_sealed};
 use crate::journal::Fence;
 
 /// What was found out of an object, and what the Secret that is there holds, if it is one: that is told nowhere.
@@ -29,9 +30,18 @@ impl From<Tried> for Seen {
 }
 
 /// Asks the API server, and changes nothing.
-pub(crate) async fn try_out(cluster: &Cluster, fence: &Fence, step: &Step, body: Body) -> Seen {
+pub(crate) async fn try_out(
+    (cluster, keyring, fence): (&Cluster, &Keyring, &Fence),
+    permit: &Permit,
+    step: &Step,
+    body: Body,
+) -> Seen {
+    // What is sealed for the cluster is opened for nobody who only asks.
+    if is_sealed(&body) {
+        return Tried::unknown("SOPS sealed it, and what is only asked about is not opened").into();
+    }
     let body = yielding(&step.key, body);
-    let asked = Attempt { cluster, fence, step }.try_out(body).await;
+    let asked = Attempt { cluster, keyring, fence, step, permit, sealed: None }.try_out(body).await;
     asked.unwrap_or_else(|error| Tried::failed(&error).into())
 }
 
