@@ -3,6 +3,7 @@
 //! What is allowed by it decides [`bellwether_core::policy`]. A file that cannot be read allows nothing until it can: a broken
 //! one must not open what the one before kept shut.
 
+use std::fmt::Write as _;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -123,7 +124,7 @@ pub fn check(asked: &PolicyCheck) -> (String, u8) {
                 refusal.message
             }
         };
-        text.push_str(&format!("{word}: {said}\n"));
+        let _ = writeln!(text, "{word}: {said}");
     }
     (text, code)
 }

@@ -231,7 +231,7 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     let (definitions_sender, definitions) = mpsc::channel(1);
     let (shown_sender, shown) = mpsc::channel(CHANGES_MAX);
     let (holds_sender, holds) = watch::channel(None);
-    let shows = assignments::Ports { told: shown, holds: holds_sender, profile: to_link.subscribe() };
+    let board_ports = assignments::Ports { told: shown, holds: holds_sender, profile: to_link.subscribe() };
     let source = policy::Source::new(config.policy.clone());
     let (policy_sender, policy) = watch::channel(Arc::new(source.read()));
     let session = AgentSession::new(ready.boot, version, ready.facts, compression::decompress, clock.now())
@@ -267,9 +267,9 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
         tells.await;
         Ok(())
     });
-    let reads = policy::serve(source, every.min(policy::PAUSE), policy_sender, stop.clone());
+    let policy_reader = policy::serve(source, every.min(policy::PAUSE), policy_sender, stop.clone());
     parts.spawn(async {
-        reads.await;
+        policy_reader.await;
         Ok(())
     });
     let polls = profile::serve((ready.cluster.clone(), policy.clone()), facts, every, to_link, stop.clone());
@@ -293,7 +293,7 @@ async fn serve(config: &Config, ready: Ready, stop: CancellationToken) -> Result
     parts.spawn(async { Ok(writer.await?) });
     let known = inventory.iter().map(|journalled| journalled.assignment.target);
     let board = Board::new(config.namespace.as_str(), known, clock.now());
-    let showing = assignments::serve((ready.cluster.clone(), fence.clone()), board, clock, shows, stop.clone());
+    let showing = assignments::serve((ready.cluster.clone(), fence.clone()), board, clock, board_ports, stop.clone());
     parts.spawn(async { Ok(showing.await?) });
     let to_executor =
         Ports { written, dry_runs, updates: updates_sender, to_hub: to_hub_sender, shown: shown_sender, holds };

@@ -348,13 +348,13 @@ fn report(message: v1::Report) -> Result<(ReportSequence, Report), WireError> {
         verdict: verdict(message.verdict)?,
         objects: Counts { total: message.total, in_place: message.in_place, healthy: message.healthy },
         lines: message.lines.into_iter().map(object_line).collect::<Result<_, _>>()?,
-        suspended: message.suspended.map(suspended).transpose()?,
+        suspended: message.suspended.as_ref().map(suspended).transpose()?,
     };
     Ok((ReportSequence::new(message.sequence), report))
 }
 
 /// An agent has cut and cleaned it; who says that he is one may not have.
-fn suspended(message: v1::Suspended) -> Result<Suspended, WireError> {
+fn suspended(message: &v1::Suspended) -> Result<Suspended, WireError> {
     let time =
         |field, microseconds| Timestamp::from_microsecond(microseconds).map_err(|_| WireError::Malformed { field });
     Ok(Suspended {

@@ -127,6 +127,20 @@ pub(super) fn unasked(error: &ClusterError, failures: u32) -> Judgement {
     Judgement::new(Outcome::Retrying, verdict, message, hint)
 }
 
+/// What to do about what the agent refuses by itself, before it asks anybody; `None`: it is no such reason.
+fn own_refusal(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "NamespaceRequired" => "give it metadata.namespace, or the target a namespace",
+        "ObjectOfTheAgent" => "use another namespace and name",
+        "AccountOfTheAgent" => "give the target another namespace; what is in the agent's is nobody's but the agent's",
+        "AccountUnknown" => "give the target a namespace: its ServiceAccount is one of that",
+        "MetadataReserved" => "remove it; Bellwether sets its labels and annotations itself",
+        SEALED_REASON => "seal the file anew with `sops`, and commit what that writes",
+        "StandsTwice" => "take one of the two out of the target",
+        _ => return None,
+    })
+}
+
 /// `failures`: how often this object failed in a row under this assignment, this time included.
 pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> Judgement {
     let message = error.to_string();
@@ -135,28 +149,10 @@ pub(super) fn failure(key: &ObjectKey, error: &ClusterError, failures: u32) -> J
     let retrying = |verdict, hint: String| Judgement::new(Outcome::Retrying, verdict, message.clone(), hint);
     let hiccup = if failures > HICCUPS_MAX { Verdict::Degraded } else { Verdict::Progressing };
     match error {
-        ClusterError::Rejected { reason, .. } if reason == "NamespaceRequired" => {
-            own_fault("give it metadata.namespace, or the target a namespace")
-        }
-        ClusterError::Rejected { reason, .. } if reason == "ObjectOfTheAgent" => {
-            own_fault("use another namespace and name")
-        }
-        ClusterError::Rejected { reason, .. } if reason == "AccountOfTheAgent" => {
-            own_fault("give the target another namespace; what is in the agent's is nobody's but the agent's")
-        }
-        ClusterError::Rejected { reason, .. } if reason == "AccountUnknown" => {
-            own_fault("give the target a namespace: its ServiceAccount is one of that")
-        }
-        ClusterError::Rejected { reason, .. } if reason == "MetadataReserved" => {
-            own_fault("remove it; Bellwether sets its labels and annotations itself")
-        }
         // Whoever puts the key into the cluster sees it taken up.
         ClusterError::Rejected { reason, .. } if reason == NO_KEY_REASON => rejected(NO_KEY_HINT),
-        ClusterError::Rejected { reason, .. } if reason == SEALED_REASON => {
-            own_fault("seal the file anew with `sops`, and commit what that writes")
-        }
-        ClusterError::Rejected { reason, .. } if reason == "StandsTwice" => {
-            own_fault("take one of the two out of the target")
+        ClusterError::Rejected { reason, .. } if own_refusal(reason).is_some() => {
+            own_fault(own_refusal(reason).unwrap_or_default())
         }
         ClusterError::Rejected { fields, is_of_a_change: true, .. } if may_be_replaced(key) => {
             rejected(&replacing_hint(key, fields))

@@ -345,7 +345,7 @@ async fn compare(
     let bodies = Bodies::load(hub, planned.bodies, &all, &secrets).await?;
     let sync = target.spec.sync.clone();
     // It computes.
-    let told = move || told(&steps, all, sync, &bodies, &secrets);
+    let told = move || told(&steps, all, &sync, &bodies, &secrets);
     let told = tokio::task::spawn_blocking(told).await.expect("a comparison does not panic");
     (document.groups, document.more_groups) = told;
     Ok(())
@@ -403,7 +403,7 @@ fn steps_of(candidates: &[Candidate], planned: &Planned, base: &Base) -> (Vec<Cl
 fn told(
     clusters: &[ClusterSteps],
     all: BTreeSet<Step>,
-    sync: SyncOptions,
+    sync: &SyncOptions,
     bodies: &Bodies,
     secrets: &BTreeSet<Digest>,
 ) -> (Vec<PlanGroup>, usize) {
@@ -411,7 +411,7 @@ fn told(
     let is_known = bodies.has_all(secrets);
     let tell = |step: Step| {
         let (before, after) = (bodies.read(step.before), bodies.read(step.after));
-        let told = object(&step, (before.as_ref(), after.as_ref()), &sync, &hidden);
+        let told = object(&step, (before.as_ref(), after.as_ref()), sync, &hidden);
         (step, Arc::new(told))
     };
     let told: BTreeMap<_, _> = all.into_iter().map(tell).collect();

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use bellwether_core::ClusterId;
 use bellwether_core::drift::{ChangedValue, ChangedValues};
 use bellwether_core::dry_run::{DryRun, DryRunAnswer, DryRuns, Fate, Tried};
-use bellwether_core::session::{AgentMessage, DryRan, Hello, HubMessage, PROTOCOL, root};
+use bellwether_core::session::{AgentMessage, DryRan, Hello, HubMessage, PROTOCOL, SyncOptions, root};
 use bellwether_proto::{compression, hub_message};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
@@ -281,7 +281,7 @@ async fn a_question_that_its_hub_died_over_is_swept_and_rests_sealed_until_then(
         objects: vec![b"hunter2".to_vec()],
         namespace: None,
         project: None,
-        options: Default::default(),
+        options: SyncOptions::default(),
         deadline: jiff::SignedDuration::from_secs(30),
     };
     let sealed = crate::link::dry_runs::seal(&scene.hub, asked);

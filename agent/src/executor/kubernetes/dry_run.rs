@@ -116,7 +116,9 @@ impl DryRunner {
             answers.iter_mut().for_each(Tried::drop_values);
         }
         let hidden = Hidden::new(held.into_iter().flat_map(spellings));
-        answers.iter_mut().for_each(|tried| tried.hide(&hidden));
+        for tried in &mut answers {
+            tried.hide(&hidden);
+        }
         answers
     }
 }

@@ -3,7 +3,7 @@
 //! Nothing is written: neither the object nor who manages its fields, and no namespace is made for it. So the fence is not
 //! asked either. What may be told of what is there, [`Step::may_tell`] decides.
 
-use bellwether_core::drift::{Wanted as Compared, changed_values, corrected_paths, differing_paths};
+use bellwether_core::drift::{ChangedValues, Wanted as Compared, changed_values, corrected_paths, differing_paths};
 use bellwether_core::dry_run::{Fate, Tried};
 use bellwether_core::health;
 use bellwether_core::object::is_secret_kind;
@@ -142,6 +142,6 @@ fn tell(fate: Fate, sent: &Body, made: &Value) -> Result<Tried, ClusterError> {
     // What has no namespace is sent without one.
     paths.retain(|path| path != ".metadata.namespace");
     let admitted =
-        if paths.is_empty() { Default::default() } else { changed_values(Compared::Sent(&sent, &paths), made) };
+        if paths.is_empty() { ChangedValues::default() } else { changed_values(Compared::Sent(&sent, &paths), made) };
     Ok(Tried { admitted, ..Tried::new(fate, "") })
 }
