@@ -71,6 +71,7 @@ impl FakeAgent {
             apis: None,
             definitions: None,
             dry_runs: DryRuns::Unknown,
+            acts_as_accounts: true,
         };
         to_hub.send(AgentMessage::Hello(hello).into()).await?;
         let mut client = AgentsClient::new(connect(&self.hub, Arc::clone(&self.tls)).await?);

@@ -122,6 +122,7 @@ fn hello(message: v1::Hello) -> Result<Hello, WireError> {
             // What a later version may say besides, nobody here knows.
             Ok(v1::DryRuns::Unspecified) | Err(_) => DryRuns::Unknown,
         },
+        acts_as_accounts: message.acts_as_accounts,
     })
 }
 

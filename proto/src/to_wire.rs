@@ -87,6 +87,7 @@ impl From<Hello> for v1::Hello {
                 DryRuns::Off => v1::DryRuns::Off,
             }
             .into(),
+            acts_as_accounts: hello.acts_as_accounts,
         }
     }
 }

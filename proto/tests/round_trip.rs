@@ -38,6 +38,7 @@ fn from_agent() -> Vec<AgentMessage> {
         apis: Some(Digest::of(b"apis")),
         definitions: Some(Digest::of(b"definitions")),
         dry_runs: DryRuns::Off,
+        acts_as_accounts: true,
     };
     let line = ObjectLine {
         key: key(),

@@ -246,6 +246,7 @@ impl AgentSession {
             apis: self.profile.apis.as_ref().map(Apis::digest),
             definitions: self.profile.definitions.as_ref().map(Definitions::digest),
             dry_runs: self.dry_runs,
+            acts_as_accounts: true,
         };
         self.connection.outbound.push_back(AgentMessage::Hello(hello));
     }

@@ -22,7 +22,7 @@ use crate::bundle::Manifest;
 use crate::drift::Drift;
 use crate::dry_run::{AT_ONCE_MAX, DryRun, DryRuns, Unanswered};
 use crate::report::Report;
-use crate::{Digest, Generation, ReportSequence, SessionNumber, TargetId};
+use crate::{Digest, Generation, Name, ReportSequence, SessionNumber, TargetId};
 
 /// Objects that one request to the store may name: with 1.5 MiB each at the very most, and a few KiB in practice.
 const REQUEST_OBJECTS_MAX: usize = 64;
@@ -84,6 +84,8 @@ pub struct HubSession {
     heartbeat: HeartbeatPolicy,
     greeted: bool,
     is_welcomed: bool,
+    /// As the agent said: see [`Hello::acts_as_accounts`].
+    acts_as_accounts: bool,
     knowledge: Knowledge,
     /// The agent may say what it holds.
     asked: bool,
@@ -186,6 +188,7 @@ impl HubSession {
             heartbeat,
             greeted: false,
             is_welcomed: false,
+            acts_as_accounts: false,
             knowledge: Knowledge::Root(nothing()),
             asked: false,
             compare_at: first_comparison(number, now),
@@ -358,6 +361,7 @@ impl HubSession {
         self.greeted = true;
         self.dry_runs = hello.dry_runs;
         self.refuse_dry_runs();
+        self.acts_as_accounts = hello.acts_as_accounts;
         self.knowledge = Knowledge::Root(hello.root);
         self.effects.push_back(Effect::Greeted(hello));
         Ok(())
@@ -385,8 +389,19 @@ impl HubSession {
     /// holds, it is ignored.
     ///
     /// Generations that are older than what was sent are ignored: two readers of the rows may overtake each other.
-    pub fn handle_listing(&mut self, listing: impl Into<Listing>) {
-        let Listing { assignments: listing, unreadable } = listing.into();
+    ///
+    /// What an agent would apply with more rights than it is to have is kept back: it goes on with what it has of that target.
+    /// Answers with these targets.
+    pub fn handle_listing(&mut self, listing: impl Into<Listing>) -> Vec<Name> {
+        let Listing { assignments, mut unreadable } = listing.into();
+        let is_told = |one: &Assignment| self.acts_as_accounts || one.options.service_account.is_none();
+        let (listing, kept): (Vec<_>, Vec<_>) = assignments.into_iter().partition(is_told);
+        unreadable.extend(kept.iter().map(|one| one.target));
+        self.list(listing, &unreadable);
+        kept.into_iter().map(|one| one.name).collect()
+    }
+
+    fn list(&mut self, listing: Vec<Assignment>, unreadable: &BTreeSet<TargetId>) {
         let complete = match self.knowledge {
             Knowledge::Asked | Knowledge::Said(_) => return,
             Knowledge::Root(theirs) => {
@@ -406,7 +421,7 @@ impl HubSession {
             Knowledge::Known => self.offer.as_ref().is_some_and(|offer| offer.complete),
         };
         self.knowledge = Knowledge::Known;
-        self.tell(listing, &unreadable, complete);
+        self.tell(listing, unreadable, complete);
     }
 
     fn tell(&mut self, listing: Vec<Assignment>, unreadable: &BTreeSet<TargetId>, complete: bool) {

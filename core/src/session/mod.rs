@@ -127,6 +127,9 @@ pub struct Hello {
     /// Of the list of its definitions; `None`: as above.
     pub definitions: Option<Digest>,
     pub dry_runs: DryRuns,
+    /// It knows targets whose objects are asked for as a ServiceAccount. One that does not would pass over that, and apply
+    /// them with all its rights.
+    pub acts_as_accounts: bool,
 }
 
 /// What an agent has seen of its cluster. It is what something is rendered for, and decides nothing about where it runs.

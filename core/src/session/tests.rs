@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::agent::{Accepted, AgentSession, Change};
 use super::hub::{Effect, HubSession};
 use super::{
-    Action, AgentMessage, Assignment, Desired, DryRan, FRAME_BYTES_MAX, HeartbeatPolicy, HubMessage, Listing,
+    Action, AgentMessage, Assignment, Desired, DryRan, FRAME_BYTES_MAX, HeartbeatPolicy, Hello, HubMessage, Listing,
     PROFILE_PAUSE, Packed, Piece, Profile, ProfileWanted, SyncOptions, Violation, Want, root,
 };
 use crate::apis::Apis;
@@ -113,6 +113,8 @@ struct Wire<'a> {
     largest: usize,
     /// The hub takes no notice of what the agent asks for.
     is_deaf: bool,
+    /// The agent is of a version that knows no accounts.
+    is_old: bool,
     caught_up: bool,
     /// What the agent said of its cluster.
     seen: Vec<Profile>,
@@ -137,6 +139,7 @@ impl<'a> Wire<'a> {
             told: 0,
             largest: 0,
             is_deaf: false,
+            is_old: false,
             caught_up: false,
             seen: Vec::new(),
             defined: Vec::new(),
@@ -157,6 +160,12 @@ impl<'a> Wire<'a> {
                 if self.is_deaf && matches!(message, AgentMessage::Need(_)) {
                     continue;
                 }
+                let message = match message {
+                    AgentMessage::Hello(hello) if self.is_old => {
+                        AgentMessage::Hello(Hello { acts_as_accounts: false, ..hello })
+                    }
+                    other => other,
+                };
                 self.hub.handle(message, now)?;
                 self.carry_out();
             }
@@ -1183,4 +1192,27 @@ fn a_hub_of_an_earlier_version_is_told_nothing_that_it_does_not_know() {
     agent.connect(at(3));
     agent.handle(welcome(ProfileWanted::Now), at(3)).expect("it is greeted");
     assert!(says(&mut agent));
+}
+
+#[test]
+fn an_agent_that_knows_no_accounts_is_not_assigned_what_one_asks_for_and_keeps_what_it_has() {
+    let (mut store, mut agent) = (Store::default(), new_agent());
+    store.assign(1, 1, &["a"]);
+    store.assign(2, 2, &["b"]);
+    Wire::connect(&mut agent, &store, 1).run(usize::MAX).expect("runs");
+    let before = store.root();
+    store.assign(1, 3, &["c"]);
+    let of_account = store.listing.last_mut().expect("it was just listed");
+    of_account.options.service_account = Some("deployer".parse().expect("is a name"));
+
+    let mut wire = Wire::connect(&mut agent, &store, 2);
+    wire.is_old = true;
+    wire.run(usize::MAX).expect("runs");
+    assert_eq!((wire.told, wire.hub.handle_listing(store.listing())), (0, vec!["t1".parse().expect("is a name")]));
+    assert_eq!(agent.root(), before, "it goes on with what it has");
+
+    let mut wire = Wire::connect(&mut agent, &store, 3);
+    wire.run(usize::MAX).expect("runs");
+    assert_eq!(wire.told, 1);
+    assert_eq!(agent.root(), store.root());
 }

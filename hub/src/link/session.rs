@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bellwether_core::session::hub::{Effect, HubSession};
-use bellwether_core::session::{AgentMessage, DryRan, Hello, Profile, Violation};
-use bellwether_core::{ClusterId, Digest, ReportSequence, SessionNumber, TargetId};
+use bellwether_core::session::{AgentMessage, DryRan, Hello, Listing, Profile, Violation};
+use bellwether_core::{ClusterId, Digest, Name, ReportSequence, SessionNumber, TargetId};
 use bellwether_proto::v1::{FromAgent, FromHub};
 use bellwether_proto::{WireError, agent_message};
 use futures_util::{Stream, StreamExt as _};
@@ -72,6 +72,7 @@ pub(super) async fn begin(
         _place: place,
         inbox,
         read_at: None,
+        kept_back: Vec::new(),
         is_contested: false,
         cut,
         recorded_to,
@@ -108,6 +109,8 @@ struct AgentStream {
     inbox: Arc<Inbox>,
     /// When it began to read its rows by itself; `None`: not yet, as its agent has not said Hello.
     read_at: Option<Instant>,
+    /// Targets that the agent is not told, as far as that was logged.
+    kept_back: Vec<Name>,
     /// Another agent uses the same identity: which of them is the cluster, a person has to say.
     is_contested: bool,
     cut: CancellationToken,
@@ -289,9 +292,19 @@ impl AgentStream {
         self.session.welcome(want, profile);
         self.read_at = Some(listing.as_ref().map_or_else(Instant::now, |(read_at, _)| *read_at));
         if let Some((_, listing)) = listing {
-            self.session.handle_listing(listing);
+            self.handle_listing(listing);
         }
         Ok(())
+    }
+
+    /// Where targets are kept back from an agent that knows too little, whoever looks for why they wait finds it here.
+    fn handle_listing(&mut self, listing: Listing) {
+        let kept = self.session.handle_listing(listing);
+        if !kept.is_empty() && kept != self.kept_back {
+            let targets = kept.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            tracing::warn!(cluster.id = %self.caller.cluster, targets, hint = "update this cluster's agent", "targets with a sync.serviceAccount wait: the agent would apply them with its own rights");
+        }
+        self.kept_back = kept;
     }
 
     /// A connecting cluster's signals are dropped before everything is read: it sees what they announced.
@@ -305,7 +318,7 @@ impl AgentStream {
         let mut db = self.hub.vital.acquire().await.map_err(StoreError::from)?;
         let mut listings = listing::load(&mut db, &self.hub.content, &[cluster]).await?;
         drop((db, turn));
-        self.session.handle_listing(listings.remove(&cluster).unwrap_or_default());
+        self.handle_listing(listings.remove(&cluster).unwrap_or_default());
         Ok(())
     }
 
@@ -326,7 +339,7 @@ impl AgentStream {
             None => Ok(()),
             _ if self.is_contested => Ok(()),
             Some(read_at) if delivery.began_at > read_at => {
-                self.session.handle_listing(delivery.listing);
+                self.handle_listing(delivery.listing);
                 Ok(())
             }
             Some(_) => self.read_listing().await,

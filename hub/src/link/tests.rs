@@ -107,6 +107,7 @@ pub(crate) async fn say_hello(
         apis: None,
         definitions: None,
         dry_runs: DryRuns::Unknown,
+        acts_as_accounts: true,
     };
     let said = [AgentMessage::Hello(hello), AgentMessage::Heartbeat].map(|message| Ok(message.into()));
     let said = futures_util::stream::iter(said).chain(futures_util::stream::pending());
@@ -588,6 +589,7 @@ fn chatter(
         apis: None,
         definitions: None,
         dry_runs: DryRuns::Unknown,
+        acts_as_accounts: true,
     };
     let messages = std::iter::once(AgentMessage::Hello(hello)).chain((0..heartbeats).map(|_| AgentMessage::Heartbeat));
     let read = read.clone();
@@ -672,6 +674,7 @@ async fn greet(hub: &Hub, cluster: ClusterId, boot: u128, uid: &str) -> bool {
         apis: None,
         definitions: None,
         dry_runs: DryRuns::Unknown,
+        acts_as_accounts: true,
     };
     let greeted = greet::greet(hub, Arrival { caller, number, hello }).await.expect("it is written");
     greeted.expect("it is the newest").listing.is_none()
@@ -807,6 +810,7 @@ async fn agents_that_come_at_once_are_greeted_at_once_and_each_by_its_own_rows(p
             apis: None,
             definitions: None,
             dry_runs: DryRuns::Unknown,
+            acts_as_accounts: true,
         };
         greet::greet(&hub, Arrival { caller, number, hello }).await
     });
@@ -1002,6 +1006,7 @@ fn greeting(apis: Option<Digest>) -> Hello {
         apis,
         definitions: None,
         dry_runs: DryRuns::Unknown,
+        acts_as_accounts: true,
     }
 }
 

@@ -29,6 +29,7 @@ fn newcomer() -> impl Stream<Item = Result<FromAgent, Status>> + Send + Unpin + 
         apis: None,
         definitions: None,
         dry_runs: DryRuns::Unknown,
+        acts_as_accounts: true,
     };
     let said = [AgentMessage::Hello(hello), AgentMessage::Heartbeat].map(|message| Ok(message.into()));
     futures_util::stream::iter(said).chain(futures_util::stream::pending())

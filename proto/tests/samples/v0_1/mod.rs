@@ -36,6 +36,7 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
         apis: None,
         definitions: None,
         dry_runs: DryRuns::Unknown,
+        acts_as_accounts: false,
     };
     let line = ObjectLine {
         key: key(),
