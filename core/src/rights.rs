@@ -165,7 +165,9 @@ impl Holdings {
     /// That the agent may act as it, and what it needs itself.
     fn of_account(&self, account: &Account, of_cluster: &str, agent: (&str, &str)) -> Vec<Value> {
         let (namespace, subject) = (account.namespace.as_str(), (account.namespace.as_str(), account.name.as_str()));
-        let (acting, name) = (format!("{of_cluster}-as-{}", account.name), format!("{of_cluster}-of-{}", account.name));
+        // A dot stands in none of these names, so that no two accounts have one name of a role.
+        let of_account = format!("{}.{}", account.namespace, account.name);
+        let (acting, name) = (format!("{of_cluster}-as-{of_account}"), format!("{of_cluster}-of-{of_account}"));
         let may_act = json!({"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": [account.name],
             "verbs": ["impersonate"]});
         let mut objects = pair("", (&acting, Some(namespace)), agent, &[may_act]).map(of_targets).to_vec();
@@ -173,8 +175,6 @@ impl Holdings {
         let mut rules: Vec<_> = places.remove(&None).iter().flat_map(Handled::rules).collect();
         rules.extend(self.escalation(None));
         if !rules.is_empty() {
-            // In the whole cluster its name alone does not tell it.
-            let name = format!("{name}-{namespace}");
             objects.extend(pair("Cluster", (&name, None), subject, &rules).map(of_targets));
         }
         objects.extend(self.in_namespaces(&places, &name, subject));
@@ -510,14 +510,38 @@ mod tests {
         };
         let acting = json!([{"apiGroups": [""], "resources": ["serviceaccounts"], "resourceNames": ["deployer"],
             "verbs": ["impersonate"]}]);
-        assert_eq!(of("bellwether-agent-agents-as-deployer", "Role")["rules"], acting);
-        let subject = &of("bellwether-agent-agents-as-deployer", "RoleBinding")["subjects"][0];
+        assert_eq!(of("bellwether-agent-agents-as-shop.deployer", "Role")["rules"], acting);
+        let subject = &of("bellwether-agent-agents-as-shop.deployer", "RoleBinding")["subjects"][0];
         assert_eq!((&subject["namespace"], &subject["name"]), (&json!("agents"), &json!(AGENT)));
-        let of_account = &of("bellwether-agent-agents-of-deployer", "Role")["rules"];
+        let of_account = &of("bellwether-agent-agents-of-shop.deployer", "Role")["rules"];
         assert_eq!(*of_account, json!([rule("", ["configmaps"], &APPLYING), rule("", ["configmaps"], &["delete"])]));
-        let subject = &of("bellwether-agent-agents-of-deployer", "RoleBinding")["subjects"][0];
+        let subject = &of("bellwether-agent-agents-of-shop.deployer", "RoleBinding")["subjects"][0];
         assert_eq!((&subject["namespace"], &subject["name"]), (&json!("shop"), &json!("deployer")));
         assert!(rights.notes.iter().any(|note| note.ends_with(": shop/deployer.")), "{:?}", rights.notes);
+    }
+
+    #[test]
+    fn no_two_accounts_have_roles_of_one_name() {
+        let name = |text: &str| text.parse().expect("a name");
+        let mut held = Holdings::default();
+        for (namespace, account) in [("shop", "deployer"), ("tills", "deployer"), ("a-b", "c"), ("a", "b-c")] {
+            let of = held.of(Some(Account { namespace: name(namespace), name: name(account) }));
+            of.add(&key("v1", "ConfigMap", Some("shared"), "a"));
+            of.add(&key("rbac.authorization.k8s.io/v1", "ClusterRole", None, account));
+            of.read(&json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": {"name": "a"}, "spec": {"group": RBAC, "scope": "Cluster",
+                "names": {"kind": "ClusterRole", "plural": "clusterroles"}}}));
+        }
+
+        let objects = held.rights("agents").objects;
+
+        let names = objects.iter().map(|it| [&it["kind"], &it["metadata"]["namespace"], &it["metadata"]["name"]]);
+        let names: BTreeSet<_> = names.map(|parts| parts.map(ToString::to_string)).collect();
+        assert_eq!(names.len(), objects.len(), "{names:#?}");
+        let of_shared = names.iter().filter(|[kind, place, _]| kind == "\"Role\"" && place == "\"shared\"");
+        assert_eq!(of_shared.count(), 4, "{names:#?}");
+        let of_cluster = names.iter().filter(|[kind, ..]| kind == "\"ClusterRole\"");
+        assert_eq!(of_cluster.count(), 5, "{names:#?}");
     }
 
     #[test]
