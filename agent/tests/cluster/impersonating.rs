@@ -147,3 +147,23 @@ async fn nobody_acts_as_an_account_of_the_agents_own_namespace() {
     );
     assert!(!fixture.is_there("a").await);
 }
+
+#[tokio::test]
+async fn what_is_well_as_the_agents_is_asked_for_anew_as_an_account_and_is_not_well_where_that_may_not() {
+    let mut fixture = fixture!();
+    fixture.create_namespace().await;
+    fixture.assign(1, &[fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(is_well(1)).await;
+
+    fixture.options = as_deployer();
+    fixture.assign(2, &[fixture.config_map("a", "1")]);
+    let second = |report: &Report| report.generation == Generation::new(2);
+    let is_settled = |report: &Report| report.verdict == Verdict::Healthy || is_refused(report, "a");
+    let report = fixture.report(|report| second(report) && is_settled(report)).await;
+
+    assert!(is_refused(&report, "a"), "{report:?}");
+    let rules = json!([rule("", "configmaps", &["get", "create", "patch"])]);
+    fixture.allow_account(DEPLOYER, "maps", &rules).await;
+    fixture.report(is_well(2)).await;
+}

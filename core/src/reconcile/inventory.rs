@@ -193,6 +193,17 @@ impl Inventory {
         }
     }
 
+    /// What is there was asked for as somebody else: whether it may be as it is has to be asked anew. What runs once is not sent
+    /// again for that, as it might run again.
+    pub(super) fn ask_anew(&mut self) {
+        for (identity, owned) in &mut self.owned {
+            let runs_once = |candidate: &Candidate| health::runs_once(candidate.key.group(), &candidate.key.kind);
+            if !self.candidates.get(identity).is_some_and(runs_once) {
+                owned.digest = None;
+            }
+        }
+    }
+
     /// What a target is installed with, of which that bundle is about to be applied.
     pub(super) fn begin_bundle(&mut self, bundle: Digest) -> Installation {
         let has_parts = !self.last_applied.is_empty();

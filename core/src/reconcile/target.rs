@@ -24,6 +24,7 @@ use super::removals::Removals;
 use super::retries::Retries;
 use super::standing::Said;
 use crate::assignment::Suspension;
+use crate::account::ActsAs;
 use crate::bundle::Entry;
 use crate::object::Identity;
 use crate::session::{Action, Assignment, Prune};
@@ -102,6 +103,9 @@ impl Target {
     ) -> Assignment {
         self.bundle_since = bundle_since;
         let old = std::mem::replace(&mut self.assignment, assignment);
+        if ActsAs::of(&old) != ActsAs::of(&self.assignment) {
+            self.inventory.ask_anew();
+        }
         self.begin(now, manner);
         self.raise_again(now);
         old
