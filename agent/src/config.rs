@@ -7,6 +7,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use bellwether_core::account::Account;
 use bellwether_core::{Labels, Name};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
@@ -117,7 +118,7 @@ pub struct Simulation {
 /// Says whether a policy can be read, and what it would allow
 ///
 /// Exit codes: 0 it can be read, and allows all that was asked about; 1 it refuses some of that; 2 it cannot be read.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct PolicyCheck {
     /// The policy, a YAML file
     #[arg(value_name = "FILE")]
@@ -139,9 +140,9 @@ pub struct PolicyCheck {
     #[arg(long, value_name = "NAME", default_value = "", requires = "kind")]
     pub(crate) name: String,
 
-    /// The `sync.serviceAccount` of its target
-    #[arg(long, value_name = "NAME", requires = "kind")]
-    pub(crate) service_account: Option<Name>,
+    /// The namespace of its target and its `sync.serviceAccount`
+    #[arg(long, value_name = "NAMESPACE/NAME", requires = "kind", value_parser = parse_account)]
+    pub(crate) service_account: Option<Account>,
 }
 
 /// A kind that a person asks about.
@@ -326,6 +327,13 @@ fn parse_kind(text: &str) -> Result<AskedKind, String> {
         text.split_once('/').filter(|(group, kind)| is_plain(group) && is_plain(kind)).ok_or_else(form)?;
     let api_version = if group == "core" { "v1".to_owned() } else { format!("{group}/v1") };
     Ok(AskedKind { api_version, kind: kind.to_owned() })
+}
+
+fn parse_account(text: &str) -> Result<Account, String> {
+    let form = || "--service-account is NAMESPACE/NAME, for example shop/deployer".to_owned();
+    let (namespace, name) = text.split_once('/').ok_or_else(form)?;
+    let parse = |part: &str| part.parse::<Name>().map_err(|_| form());
+    Ok(Account { namespace: parse(namespace)?, name: parse(name)? })
 }
 
 fn parse_namespace(text: &str) -> Result<Name, String> {

@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bellwether_core::account::Account;
-use bellwether_core::policy::{Ask, POLICY_BYTES_MAX, Policy, Standing, Verb};
+use bellwether_core::policy::{Ask, POLICY_BYTES_MAX, Policy, Standing, Verb, is_namespace};
 use bellwether_core::{Digest, ObjectKey};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +39,16 @@ impl Told {
         let digest = self.digest.map(|digest| format!(" ({:.12})", digest.to_string())).unwrap_or_default();
         Some(format!("{summary}{digest}"))
     }
+
+    /// What takes the place of what was read before. Whoever takes a policy away by a slip, or by a right on one ConfigMap, opens
+    /// nothing: to go on without one takes a new process.
+    fn after(self, before: &Self) -> Self {
+        if self.standing != Standing::Unsaid || before.standing == Standing::Unsaid {
+            return self;
+        }
+        let reason = "it was there, and is not any more; start the agent anew to go on without a policy";
+        Self { standing: Standing::Unreadable(reason.to_owned()), digest: None }
+    }
 }
 
 /// Where the policy is.
@@ -62,7 +71,7 @@ impl Source {
         let bytes = match read_bounded(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == ErrorKind::NotFound && matches!(self, Self::Mounted(_)) => {
-                return Told::default();
+                return absent(path);
             }
             Err(error) => return unreadable(path, &error.to_string(), None),
         };
@@ -71,6 +80,21 @@ impl Source {
             Ok(policy) => Told { standing: Standing::Policy(Box::new(policy)), digest },
             Err(reason) => unreadable(path, &reason, digest),
         }
+    }
+}
+
+/// None, unless something else is mounted in its place: that is one under a wrong name. What Kubernetes itself puts there
+/// begins with two dots.
+fn absent(path: &Path) -> Told {
+    let entries = match path.parent().map(std::fs::read_dir) {
+        Some(Ok(entries)) => entries,
+        Some(Err(error)) if error.kind() != ErrorKind::NotFound => return unreadable(path, &error.to_string(), None),
+        _ => return Told::default(),
+    };
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    match names.filter(|name| !name.starts_with("..")).min() {
+        Some(other) => unreadable(path, &format!("it is not there, and {other} is"), None),
+        None => Told::default(),
     }
 }
 
@@ -109,14 +133,12 @@ pub fn check(asked: &PolicyCheck) -> (String, u8) {
         return (format!("{}: {}\n", asked.file.display(), policy.summary()), 0);
     };
     let key = ObjectKey { api_version, kind, namespace: asked.namespace.clone(), name: asked.name.clone() };
-    let account = asked.service_account.clone().map(|name| {
-        // Of the target's own namespace, which no rule asks about.
-        Account { namespace: name.clone(), name }
-    });
+    let account = asked.service_account.as_ref();
+    // What is written of a namespace on one proves nothing.
+    let is_namespaced = asked.namespace.is_some() && !is_namespace(&key);
     let (mut text, mut code) = (String::new(), 0);
     for (word, verb) in [("write", Verb::Write), ("dry run", Verb::DryRun), ("delete", Verb::Delete)] {
-        let (project, is_namespaced) = (Some(&asked.project), asked.namespace.is_some());
-        let ask = Ask { verb, project, key: &key, is_namespaced, account: account.as_ref() };
+        let ask = Ask { verb, project: Some(&asked.project), key: &key, is_namespaced, account };
         let said = match policy.refusal(&ask) {
             None => "allowed".to_owned(),
             Some(refusal) => {
@@ -126,6 +148,8 @@ pub fn check(asked: &PolicyCheck) -> (String, u8) {
         };
         let _ = writeln!(text, "{word}: {said}");
     }
+    let place = if is_namespaced { "in a namespace" } else { "in no namespace" };
+    text.push_str(&format!("asked as of an object {place}: whether its kind has namespaces, the cluster says\n"));
     (text, code)
 }
 
@@ -137,7 +161,7 @@ pub(crate) async fn serve(source: Source, every: Duration, told: watch::Sender<A
             () = stop.cancelled() => return,
             () = tokio::time::sleep(every) => {}
         }
-        let now = source.read();
+        let now = source.read().after(&told.borrow());
         let has_changed = told.send_if_modified(|before| {
             let has_changed = **before != now;
             if has_changed {
@@ -167,6 +191,8 @@ fn log(told: &Told) {
 
 #[cfg(test)]
 mod tests {
+    use bellwether_core::account::Account;
+
     use super::*;
 
     const DENYING: &str = "apiVersion: bellwether.dev/v1\nkind: AgentPolicy\ndefault: deny\n";
@@ -193,6 +219,30 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_that_is_taken_away_or_lies_under_another_name_opens_nothing() {
+        let folder = tempfile::tempdir().expect("makes a folder");
+        let path = folder.path().join("policy.yaml");
+        let mounted = Source::Mounted(path.clone());
+        std::fs::create_dir(folder.path().join("..data")).expect("makes a folder");
+        let at_start = mounted.read();
+        assert_eq!(at_start.standing, Standing::Unsaid, "Kubernetes mounts so much of nothing");
+
+        std::fs::write(&path, DENYING).expect("writes");
+        let held = mounted.read().after(&at_start);
+        assert!(matches!(held.standing, Standing::Policy(_)));
+        std::fs::remove_file(&path).expect("removes");
+        let gone = mounted.read().after(&held);
+        assert!(matches!(gone.standing, Standing::Unreadable(_)));
+        assert_eq!(mounted.read().after(&gone), gone, "as long as the process lives");
+        std::fs::write(&path, DENYING).expect("writes");
+        assert_eq!(mounted.read().after(&gone), held);
+
+        std::fs::rename(&path, folder.path().join("policy.yml")).expect("renames");
+        let Standing::Unreadable(reason) = mounted.read().standing else { panic!("it lies under another name") };
+        assert!(reason.ends_with("policy.yaml: it is not there, and policy.yml is"), "{reason}");
+    }
+
+    #[test]
     fn a_check_says_what_would_be_allowed_and_its_code_whether_all_is() {
         let folder = tempfile::tempdir().expect("makes a folder");
         let file = folder.path().join("policy.yaml");
@@ -210,6 +260,12 @@ mod tests {
         assert!(text.starts_with("write: allowed\ndry run: allowed\ndelete: refused"), "{text}");
         let elsewhere = PolicyCheck { namespace: Some("kube-system".to_owned()), ..of_map };
         assert!(check(&elsewhere).0.starts_with("write: refused by the cluster's policy: projects[0].namespaces"));
+        let itself = PolicyCheck { kind: kind("Namespace"), ..elsewhere.clone() };
+        assert!(check(&itself).0.starts_with("write: refused by the cluster's policy: projects[0].clusterScoped"));
+        let account = Account { namespace: "kube-system".parse().expect("a name"), name: "x".parse().expect("a name") };
+        let borrowed =
+            PolicyCheck { namespace: Some("shop".to_owned()), service_account: Some(account), ..elsewhere.clone() };
+        assert!(check(&borrowed).0.contains("that of the ServiceAccount kube-system/x"));
         let nowhere = PolicyCheck { file: folder.path().join("none"), ..elsewhere };
         assert_eq!(check(&nowhere).1, 2);
     }

@@ -157,10 +157,32 @@ async fn nothing_is_deleted_where_the_policy_denies_it_not_by_a_tombstone_and_no
 }
 
 #[tokio::test]
+async fn what_names_an_owner_is_refused_where_deletions_are_denied_and_applied_where_they_are_not() {
+    let mut fixture = fixture!();
+    fixture.create_namespace().await;
+    fixture.write_policy(&policy("  prune: deny", ""));
+    fixture.assign(1, &[fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(is_well(1)).await;
+    let uid = fixture.fetch("ConfigMap", "a").await["metadata"]["uid"].clone();
+    let mut owned = fixture.config_map("b", "1");
+    owned["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": uid}]);
+    fixture.assign(2, &[fixture.config_map("a", "1"), owned]);
+
+    let words =
+        "projects[0].prune bounds what is deleted, and what has metadata.ownerReferences is deleted with its owner";
+    fixture.report(is_refused("b", words)).await;
+
+    assert!(!fixture.is_there("b").await);
+    fixture.write_policy(&policy("  prune: allow", ""));
+    fixture.report(is_well(2)).await;
+}
+
+#[tokio::test]
 async fn of_many_that_are_to_go_so_many_are_deleted_in_an_hour_and_the_rest_waits_and_says_so() {
     let mut fixture = fixture!();
     fixture.create_namespace().await;
-    fixture.write_policy(&policy("  namespaces: []", "pruneMaxPerHour: 2"));
+    fixture.write_policy(&policy("  prune: allow", "pruneMaxPerHour: 2"));
     let names = ["b", "c", "d", "e"];
     let going: Vec<_> = names.iter().map(|name| fixture.config_map(name, "1")).collect();
     let kept = fixture.config_map("a", "1");
@@ -178,7 +200,7 @@ async fn of_many_that_are_to_go_so_many_are_deleted_in_an_hour_and_the_rest_wait
         there += usize::from(fixture.is_there(name).await);
     }
     assert_eq!(there, 2);
-    fixture.write_policy(&policy("  namespaces: []", "pruneMaxPerHour: 10"));
+    fixture.write_policy(&policy("  prune: allow", "pruneMaxPerHour: 10"));
     for name in names {
         fixture.wait_until(name, false).await;
     }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
 
 use super::{Policy, REFUSED, Refusal, Until, project_of};
 use crate::Name;
@@ -17,28 +18,39 @@ const HOUR: SignedDuration = SignedDuration::from_hours(1);
 #[derive(Debug, Default)]
 pub struct Deletions(VecDeque<Ticket>);
 
-/// One deletion.
+/// One deletion. Nothing is deleted twice: of one whose answer was lost, the next try is the same deletion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {
     at: Timestamp,
     project: String,
+    uid: Uuid,
 }
 
 impl Deletions {
-    /// Counts one more, if there is room for it within the hour.
-    pub fn take(&mut self, policy: &Policy, project: Option<&Name>, now: Timestamp) -> Result<Ticket, Refusal> {
+    /// Counts one more, if there is room for it within the hour. What a rule bounds is what all projects delete together that
+    /// it names: the hub says their names, and may say as many as a pattern has.
+    pub fn take(
+        &mut self,
+        policy: &Policy,
+        (project, uid): (Option<&Name>, Uuid),
+        now: Timestamp,
+    ) -> Result<Ticket, Refusal> {
         self.forget(now);
+        let is_other = |ticket: &Ticket| ticket.uid != uid;
         let project = project_of(project);
-        let of_project = policy.per_hour_of(project);
         let of_cluster = policy.prune_max_per_hour.map(|max| (max.0, "pruneMaxPerHour".to_owned()));
-        let waits = [
-            of_project.and_then(|max| self.wait(max, |ticket| ticket.project == project, now)),
-            of_cluster.and_then(|max| self.wait(max, |_| true, now)),
-        ];
+        let of_rule = policy.per_hour_of(project).and_then(|(index, max, field)| {
+            let is_of_rule = |ticket: &Ticket| {
+                policy.rule_of(&ticket.project).is_some_and(|(of, _)| of == index) && is_other(ticket)
+            };
+            self.wait((max, field), is_of_rule, now)
+        });
+        let waits = [of_rule, of_cluster.and_then(|max| self.wait(max, is_other, now))];
         if let Some(refusal) = waits.into_iter().flatten().next() {
             return Err(refusal);
         }
-        let ticket = Ticket { at: now, project: project.to_owned() };
+        self.0.retain(is_other);
+        let ticket = Ticket { at: now, project: project.to_owned(), uid };
         if self.0.len() == COUNTED_MAX {
             self.0.pop_front();
         }

@@ -77,15 +77,15 @@ struct PerHour(u32);
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Rule {
     name: Pattern,
-    /// Any, when empty.
-    #[serde(default, deserialize_with = "bounded")]
+    /// Any, when left out. Also those of the accounts that are acted as.
+    #[serde(default, deserialize_with = "some")]
     namespaces: Vec<Pattern>,
     #[serde(default)]
     cluster_scoped: ClusterScoped,
     #[serde(default)]
     kinds: Kinds,
-    /// Their targets have to act as one of these; when empty, they may act as the agent too.
-    #[serde(default, deserialize_with = "bounded")]
+    /// Their targets have to act as one of these; when left out, they may act as the agent too.
+    #[serde(default, deserialize_with = "some")]
     service_accounts: Vec<Pattern>,
     #[serde(default)]
     prune: Effect,
@@ -98,8 +98,8 @@ struct Rule {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Kinds {
-    /// Any, when empty.
-    #[serde(default, deserialize_with = "bounded")]
+    /// Any, when left out.
+    #[serde(default, deserialize_with = "some")]
     allow: Vec<KindPattern>,
     /// Also of what is allowed.
     #[serde(default, deserialize_with = "bounded")]
@@ -185,10 +185,24 @@ impl Policy {
         self.projects.iter().enumerate().find(|(_, rule)| rule.name.covers(project))
     }
 
-    /// How much may be deleted of a project in an hour, and which field says so.
-    fn per_hour_of(&self, project: &str) -> Option<(u32, String)> {
+    /// Of the rule that names a project: which it is, how much may be deleted by it in an hour, and the field that says so.
+    fn per_hour_of(&self, project: &str) -> Option<(usize, u32, String)> {
         let (index, rule) = self.rule_of(project)?;
-        rule.prune_max_per_hour.map(|PerHour(max)| (max, format!("projects[{index}].pruneMaxPerHour")))
+        rule.prune_max_per_hour.map(|PerHour(max)| (index, max, format!("projects[{index}].pruneMaxPerHour")))
+    }
+
+    /// Why an object with `metadata.ownerReferences` is not written: the garbage collector deletes it with its owner, and
+    /// neither asks this policy nor is counted.
+    pub fn refusal_of_owned(&self, project: Option<&Name>) -> Option<Refusal> {
+        let project = project_of(project);
+        let rule = self.rule_of(project);
+        let denies =
+            rule.filter(|(_, rule)| rule.prune == Effect::Deny).map(|(index, _)| format!("projects[{index}].prune"));
+        let counts = || self.per_hour_of(project).map(|(_, _, field)| field);
+        let counts_all = || self.prune_max_per_hour.map(|_| "pruneMaxPerHour".to_owned());
+        let field = denies.or_else(counts).or_else(counts_all)?;
+        let why = "bounds what is deleted, and what has metadata.ownerReferences is deleted with its owner";
+        Some(Refusal::by_rule(&format!("{field} {why}")))
     }
 
     /// In a few words, without what it holds: `2 projects, default deny`.
@@ -215,7 +229,7 @@ impl Rule {
             return Some(("kinds.allow", format!("does not allow {}", kind_of(key))));
         }
         if let Some(objection) = self.objection_to_account(ask.account) {
-            return Some(("serviceAccounts", objection));
+            return Some(objection);
         }
         match ask.verb {
             Verb::Delete if self.prune == Effect::Deny => Some(("prune", "denies that anything is deleted".to_owned())),
@@ -226,10 +240,8 @@ impl Rule {
 
     fn objection_to_place(&self, ask: &Ask<'_>) -> Option<(&'static str, String)> {
         let key = ask.key;
-        let of_namespaces = |name: &str| {
-            let is_allowed = self.namespaces.is_empty() || self.namespaces.iter().any(|pattern| pattern.covers(name));
-            (!is_allowed).then(|| ("namespaces", format!("does not allow \"{name}\"")))
-        };
+        let of_namespaces =
+            |name: &str| (!self.has_namespace(name)).then(|| ("namespaces", format!("does not allow \"{name}\"")));
         if ask.is_namespaced {
             // Without a namespace it is refused by whoever looks for its path.
             return of_namespaces(key.namespace.as_deref().unwrap_or_default());
@@ -245,7 +257,15 @@ impl Rule {
         if is_namespace(key) { of_namespaces(&key.name) } else { None }
     }
 
-    fn objection_to_account(&self, account: Option<&Account>) -> Option<String> {
+    fn has_namespace(&self, name: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|pattern| pattern.covers(name))
+    }
+
+    /// Of which namespace the account is, the hub says, and so whose rights are used.
+    fn objection_to_account(&self, account: Option<&Account>) -> Option<(&'static str, String)> {
+        if let Some(account) = account.filter(|account| !self.has_namespace(account.namespace.as_str())) {
+            return Some(("namespaces", format!("does not allow that of the ServiceAccount {account}")));
+        }
         let is_allowed = |account: &Account| self.service_accounts.iter().any(|it| it.covers(account.name.as_str()));
         if self.service_accounts.is_empty() || account.is_some_and(is_allowed) {
             return None;
@@ -253,10 +273,11 @@ impl Rule {
         let names: Vec<_> = self.service_accounts.iter().map(Pattern::as_str).take(3).collect();
         let more = if self.service_accounts.len() > names.len() { ", …" } else { "" };
         let asked = format!("{}{more}", names.join(", "));
-        Some(match account {
+        let why = match account {
             Some(account) => format!("does not allow \"{}\": sync.serviceAccount has to be {asked}", account.name),
             None => format!("asks for a target with sync.serviceAccount: {asked}"),
-        })
+        };
+        Some(("serviceAccounts", why))
     }
 }
 
@@ -267,6 +288,11 @@ impl Standing {
             Self::Policy(policy) => policy.refusal(ask),
             Self::Unreadable(_) => self.unreadable(),
         }
+    }
+
+    /// Why an object with `metadata.ownerReferences` is not written: see [`Policy::refusal_of_owned`].
+    pub fn refusal_of_owned(&self, project: Option<&Name>) -> Option<Refusal> {
+        if let Self::Policy(policy) = self { policy.refusal_of_owned(project) } else { None }
     }
 
     /// Why nothing at all is done.
@@ -334,12 +360,21 @@ fn bounded<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
     Ok(list)
 }
 
+/// An empty list could be read as none and as any.
+fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let list: Vec<T> = bounded(deserializer)?;
+    if list.is_empty() {
+        return Err(D::Error::custom("an empty list: leave it out to allow any, or name some"));
+    }
+    Ok(list)
+}
+
 fn project_of(project: Option<&Name>) -> &str {
     project.map_or(ONLY_PROJECT, Name::as_str)
 }
 
 /// Or what is one by another name.
-fn is_namespace(key: &ObjectKey) -> bool {
+pub fn is_namespace(key: &ObjectKey) -> bool {
     matches!((key.group(), key.kind.as_str()), ("", "Namespace") | ("project.openshift.io", "Project"))
 }
 

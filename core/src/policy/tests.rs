@@ -1,5 +1,6 @@
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use uuid::Uuid;
 
 use super::*;
 
@@ -102,6 +103,9 @@ fn what_is_not_known_is_refused_with_its_name_and_line() {
         ("projects: [{name: a, clusterScoped: some}]", ["true, false", "line 4"]),
         ("projects: [{name: a, namespaces: [\"[a-z]\"]}]", ["pattern", "[a-z]"]),
         ("projects: [{name: a, prune: never}]", ["never", "line 4"]),
+        ("projects: [{name: a, namespaces: []}]", ["empty list", "line 4"]),
+        ("projects: [{name: a, serviceAccounts: []}]", ["empty list", "line 4"]),
+        ("projects: [{name: a, kinds: {allow: []}}]", ["empty list", "line 4"]),
         ("pruneMaxPerHour: 0", ["0", "prune: deny"]),
         ("pruneMaxPerHour: 10001", ["10001", "10000"]),
         ("default: allow", ["default", "line 4"]),
@@ -136,7 +140,7 @@ fn at(minutes: i64) -> Timestamp {
 fn so_much_is_deleted_in_any_hour_of_a_project_and_of_all_and_the_rest_waits_for_it() {
     let (policy, mut deletions) = (policy(), Deletions::default());
     let (a, b) = (name("team-a"), name("team-b"));
-    let mut take = |project: &Name, minute| deletions.take(&policy, Some(project), at(minute));
+    let mut take = |project: &Name, minute: i64| deletions.take(&policy, (Some(project), uid(minute)), at(minute));
 
     assert!(take(&a, 0).is_ok() && take(&a, 10).is_ok());
     let refusal = take(&a, 20).expect_err("two were deleted");
@@ -150,7 +154,42 @@ fn so_much_is_deleted_in_any_hour_of_a_project_and_of_all_and_the_rest_waits_for
     assert!(take(&a, 71).is_err());
 
     deletions.give_back(&ticket);
-    assert!(deletions.take(&policy, Some(&a), at(72)).is_ok(), "nothing was deleted then");
+    assert!(deletions.take(&policy, (Some(&a), uid(72)), at(72)).is_ok(), "nothing was deleted then");
+}
+
+fn uid(number: i64) -> Uuid {
+    Uuid::from_u128(number.unsigned_abs().into())
+}
+
+#[test]
+fn all_projects_of_one_rule_delete_together_what_it_lets_be_deleted() {
+    let text = "apiVersion: bellwether.dev/v1\nkind: AgentPolicy\ndefault: deny\nprojects: [{name: \"team-*\", pruneMaxPerHour: 2}]\n";
+    let (policy, mut deletions) = (read(text).expect("is a policy"), Deletions::default());
+    let mut take = |project: &str, number| deletions.take(&policy, (Some(&name(project)), uid(number)), at(0));
+
+    assert!(take("team-a", 1).is_ok() && take("team-b", 2).is_ok());
+    let refusal = take("team-c", 3).expect_err("two were deleted");
+    assert!(refusal.message.contains("projects[0].pruneMaxPerHour lets 2"), "{}", refusal.message);
+    assert!(take("team-a", 1).is_ok(), "what may have been deleted is deleted once");
+    assert!(take("team-c", 3).is_err());
+}
+
+#[test]
+fn an_account_of_a_namespace_that_is_not_allowed_is_refused_whatever_its_name_is() {
+    let text = TEXT.replace("kinds: {deny: [\"rbac.authorization.k8s.io/*\"]}", "serviceAccounts: [deployer]");
+    let (policy, map) = (read(&text).expect("is a policy"), key("v1", "ConfigMap", Some("team-a"), "a"));
+    let project = name("team-a");
+    let refusal = |namespace: &str| {
+        let account = Account { namespace: name(namespace), name: name("deployer") };
+        let ask =
+            Ask { verb: Verb::Write, project: Some(&project), key: &map, is_namespaced: true, account: Some(&account) };
+        policy.refusal(&ask).map(|refusal| refusal.message)
+    };
+
+    assert_eq!((refusal("team-a"), refusal("team-a-eu")), (None, None));
+    let words =
+        format!("{REFUSED}projects[0].namespaces does not allow that of the ServiceAccount kube-system/deployer");
+    assert_eq!(refusal("kube-system"), Some(words));
 }
 
 proptest! {
@@ -160,7 +199,7 @@ proptest! {
         let (mut now, mut done) = (0, Vec::new());
         for pause in minutes {
             now += pause;
-            if deletions.take(&policy, Some(&name("team-a")), at(now)).is_ok() {
+            if deletions.take(&policy, (Some(&name("team-a")), uid(done.len() as i64)), at(now)).is_ok() {
                 done.push(now);
             }
         }

@@ -80,7 +80,7 @@ pub struct Permit {
 
 impl Permit {
     /// `is_namespaced` is what the API server says of the object's kind. What only looks whether an object is there may always.
-    pub fn of(standing: &Standing, step: &Step, is_namespaced: bool) -> Self {
+    pub fn of(standing: &Standing, step: &Step, body: Option<&Body>, is_namespaced: bool) -> Self {
         let Some(verb) = verb(&step.act) else { return Self::default() };
         let (project, account) = (step.project.as_ref(), step.acts_as.account());
         let ask = |verb| Ask { verb, project, key: &step.key, is_namespaced, account };
@@ -88,7 +88,10 @@ impl Permit {
         let namespace = namespace.and_then(|key| {
             standing.refusal(&Ask { verb: Verb::Write, project, key: &key, is_namespaced: false, account })
         });
-        Self { step: standing.refusal(&ask(verb)), delete: standing.refusal(&ask(Verb::Delete)), namespace }
+        let of_owned =
+            || body.filter(|body| verb == Verb::Write && has_owner(body)).and(standing.refusal_of_owned(project));
+        let refusal = standing.refusal(&ask(verb)).or_else(of_owned);
+        Self { step: refusal, delete: standing.refusal(&ask(Verb::Delete)), namespace }
     }
 
     /// Whether it has to be known first if the object's kind has namespaces.
@@ -107,6 +110,14 @@ fn verb(act: &Act) -> Option<Verb> {
         Act::Delete { .. } => Some(Verb::Delete),
         Act::Inspect => None,
     }
+}
+
+/// Then the garbage collector deletes it, without being asked to by this agent. One that cannot be read is refused anyway.
+fn has_owner(body: &Body) -> bool {
+    let object: Value = serde_json::from_slice(body.bytes()).unwrap_or_default();
+    object
+        .pointer("/metadata/ownerReferences")
+        .is_some_and(|owners| owners.as_array().is_none_or(|all| !all.is_empty()))
 }
 
 fn refused(reason: &str, message: String) -> Answer {
@@ -158,6 +169,35 @@ mod tests {
 
         assert!(is_refused(ActsAs::Nobody) && is_refused(ActsAs::Account(account("bellwether"))));
         assert!(!is_refused(ActsAs::Agent) && !is_refused(ActsAs::Account(account("shop"))));
+    }
+
+    #[test]
+    fn what_the_garbage_collector_would_delete_is_not_written_where_deletions_are_bound() {
+        let (api_version, kind) = ("v1".to_owned(), "ConfigMap".to_owned());
+        let key = ObjectKey { api_version, kind, namespace: Some("shop".to_owned()), name: "x".to_owned() };
+        let is_refused = |policy: &str, owners: serde_json::Value| {
+            let body = serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x",
+                "ownerReferences": owners}});
+            let body = body.to_string();
+            let act = Act::Apply { digest: Digest::of(body.as_bytes()), inspect_first: true };
+            let step = Step::about(TargetId::new(Uuid::from_u128(7)), key.clone(), act);
+            let policy = format!("apiVersion: bellwether.dev/v1\nkind: AgentPolicy\ndefault: allow\n{policy}\n");
+            let standing = Standing::Policy(Box::new(serde_saphyr::from_str(&policy).expect("is a policy")));
+            let permit = Permit::of(&standing, &step, Some(&Body::from(Arc::<[u8]>::from(body.as_bytes()))), true);
+            permit.step.map(|refusal| refusal.message)
+        };
+        let owners = || serde_json::json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "y", "uid": "z"}]);
+
+        for (policy, field) in [
+            ("projects: [{name: default, prune: deny}]", "projects[0].prune "),
+            ("projects: [{name: \"*\", pruneMaxPerHour: 3}]", "projects[0].pruneMaxPerHour "),
+            ("pruneMaxPerHour: 3", "policy: pruneMaxPerHour "),
+        ] {
+            let refusal = is_refused(policy, owners()).unwrap_or_else(|| panic!("{policy}"));
+            assert!(refusal.contains(field) && refusal.contains("metadata.ownerReferences"), "{refusal}");
+            assert_eq!(is_refused(policy, serde_json::json!([])), None);
+        }
+        assert_eq!(is_refused("projects: [{name: default}]", owners()), None);
     }
 
     #[test]

@@ -291,7 +291,6 @@ fn replacing_hint(key: &ObjectKey, fields: &[String]) -> String {
 pub(super) fn is_lasting(error: &ClusterError, failures: u32) -> bool {
     match error {
         ClusterError::Rejected { .. } | ClusterError::Conflict(_) => true,
-        ClusterError::Policy(refusal) => refusal.until == Until::Changed,
         ClusterError::Forbidden { .. } => failures > FORBIDDEN_HICCUPS_MAX,
         _ => false,
     }

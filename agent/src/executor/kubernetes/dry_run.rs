@@ -73,7 +73,7 @@ impl DryRunner {
         if let Some(tried) = objection(&told.standing, step, is_namespaced) {
             return tried.into();
         }
-        let permit = Permit::of(&told.standing, step, is_namespaced);
+        let permit = Permit::of(&told.standing, step, Some(&body), is_namespaced);
         try_out((&cluster, &self.keyring, &self.fence), &permit, step, body).await
     }
 

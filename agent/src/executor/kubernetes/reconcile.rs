@@ -17,7 +17,7 @@ use bellwether_core::journal::Journalled;
 use bellwether_core::object::OWNER_ANNOTATION;
 use bellwether_core::policy::{Deletions, Refusal, Standing, Ticket};
 use bellwether_core::reconcile::{
-    self, Act, Answer, ClusterError, Event, Finding, Kind, Metadata, Permit, Step, Targets, WatchEvent,
+    self, Act, Answer, Body, ClusterError, Event, Finding, Kind, Metadata, Permit, Step, Targets, WatchEvent,
 };
 use bellwether_core::report::{Report, Verdict};
 use bellwether_core::session::Assignment;
@@ -105,8 +105,8 @@ struct Reconciler {
     may_begin: bool,
 }
 
-/// A step and what came of it; an error when this agent was replaced.
-type Done = Result<(Box<Step>, Answer), JournalError>;
+/// A step, what came of it, and the policy that it was under; an error when this agent was replaced.
+type Done = Result<(Box<Step>, Answer, Arc<policy::Told>), JournalError>;
 
 /// What the loop woke up for.
 enum Wake<'a> {
@@ -218,11 +218,17 @@ impl Reconciler {
             Wake::Answered(answered) => {
                 let (id, answered) = answered?;
                 self.begun_at.remove(&id);
-                let (step, answer) = answered?;
-                if let Some(ticket) = self.counted.remove(&id).filter(|_| !is_deleted(&answer.finding)) {
+                let (step, answer, told) = answered?;
+                if let Some(ticket) = self.counted.remove(&id).filter(|_| deleted_nothing(&answer.finding)) {
                     self.deletions.give_back(&ticket);
                 }
+                let is_refused = matches!(answer.finding, Finding::Failed(ClusterError::Policy(_)));
+                let is_outdated = is_refused && told != *self.policy.borrow();
                 self.record(step, answer);
+                if is_outdated {
+                    // It was on its way when the others were told.
+                    self.tell(Event::PolicyChanged);
+                }
             }
             Wake::Asked(asked) => self.begin_dry_run(asked),
             Wake::DryRan(ended) => ended?,
@@ -367,17 +373,17 @@ impl Reconciler {
         let (ticket, waits) = self.count(&told.standing, &step, now);
         let request = self.requests.spawn(async move {
             if let Some(refused) = reconcile::refusal(&home, &step, body.as_ref()) {
-                return Ok((step, refused));
+                return Ok((step, refused, told));
             }
-            let permit = match permit(&cluster, &told.standing, &step).await {
+            let permit = match permit(&cluster, &told.standing, &step, body.as_ref()).await {
                 Ok(permit) => permit,
-                Err(error) => return Ok((step, Finding::Failed(error).into())),
+                Err(error) => return Ok((step, Finding::Failed(error).into(), told)),
             };
             if let Some(refusal) = permit.step.clone().or(waits) {
-                return Ok((step, Finding::Failed(ClusterError::Policy(refusal)).into()));
+                return Ok((step, Finding::Failed(ClusterError::Policy(refusal)).into(), told));
             }
             let answer = carry_out((&cluster, &keyring, &fence), &permit, &step, body).await?;
-            Ok((step, answer))
+            Ok((step, answer, told))
         });
         self.begun_at.insert(request.id(), now);
         self.counted.extend(ticket.map(|ticket| (request.id(), ticket)));
@@ -386,10 +392,8 @@ impl Reconciler {
     /// Of a deletion: that it is counted, or why it waits.
     fn count(&mut self, standing: &Standing, step: &Step, now: Timestamp) -> (Option<Ticket>, Option<Refusal>) {
         let Standing::Policy(policy) = standing else { return (None, None) };
-        if !matches!(step.act, Act::Delete { .. }) {
-            return (None, None);
-        }
-        match self.deletions.take(policy, step.project.as_ref(), now) {
+        let Act::Delete { uid } = step.act else { return (None, None) };
+        match self.deletions.take(policy, (step.project.as_ref(), uid), now) {
             Ok(ticket) => (Some(ticket), None),
             Err(refusal) => (None, Some(refusal)),
         }
@@ -429,14 +433,23 @@ fn log_holds(holds: &Holds) {
 }
 
 /// Whether an object's kind has namespaces is asked of the API server, whatever is written of it.
-async fn permit(cluster: &Cluster, standing: &Standing, step: &Step) -> Result<Permit, ClusterError> {
+async fn permit(
+    cluster: &Cluster,
+    standing: &Standing,
+    step: &Step,
+    body: Option<&Body>,
+) -> Result<Permit, ClusterError> {
     let is_namespaced = !Permit::asks_for_scope(standing, step) || cluster.is_namespaced(&step.key).await?;
-    Ok(Permit::of(standing, step, is_namespaced))
+    Ok(Permit::of(standing, step, body, is_namespaced))
 }
 
-/// Of a step that was to delete something.
-fn is_deleted(finding: &Finding) -> bool {
-    matches!(finding, Finding::Gone | Finding::There { is_leaving: true, .. })
+/// Of a step that was to delete something. An answer that never came may have been that it is gone.
+fn deleted_nothing(finding: &Finding) -> bool {
+    match finding {
+        Finding::Gone | Finding::There { is_leaving: true, .. } => false,
+        Finding::Failed(error) => !matches!(error, ClusterError::Retry { .. } | ClusterError::NotFound),
+        _ => true,
+    }
 }
 
 fn log_accepted(assignment: &Assignment) {
@@ -510,5 +523,19 @@ fn log_answer(assignment: &Assignment, step: &Step, answer: &Answer) {
         Finding::Unasked(error) => {
             tracing::warn!(target.name = %name, generation, object = %step.key, %error, "not sent");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_without_an_answer_may_have_deleted_something_and_a_refused_one_has_not() {
+        let failed = |error: ClusterError| deleted_nothing(&Finding::Failed(error));
+
+        assert!(!deleted_nothing(&Finding::Gone) && !failed(ClusterError::retry("no answer")));
+        assert!(failed(ClusterError::Forbidden { message: String::new() }) && deleted_nothing(&Finding::Unlabelled));
+        assert!(deleted_nothing(&Finding::Unasked(ClusterError::retry("no answer"))), "nothing was sent");
     }
 }
