@@ -149,6 +149,7 @@ pub struct Refusal {
     pub until: Until,
 }
 
+/// How long something is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
     /// The policy or the assignment changes.
@@ -282,6 +283,7 @@ impl Rule {
 }
 
 impl Standing {
+    /// Why it is not done; `None`: it may be.
     pub fn refusal(&self, ask: &Ask<'_>) -> Option<Refusal> {
         match self {
             Self::Unsaid => None,
