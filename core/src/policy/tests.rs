@@ -197,9 +197,9 @@ proptest! {
     fn never_more_than_so_many_are_deleted_within_an_hour(minutes in prop::collection::vec(0i64..30, 0..60)) {
         let (policy, mut deletions) = (policy(), Deletions::default());
         let (mut now, mut done) = (0, Vec::new());
-        for pause in minutes {
+        for (number, pause) in (0..).zip(minutes) {
             now += pause;
-            if deletions.take(&policy, (Some(&name("team-a")), uid(done.len() as i64)), at(now)).is_ok() {
+            if deletions.take(&policy, (Some(&name("team-a")), uid(number)), at(now)).is_ok() {
                 done.push(now);
             }
         }
