@@ -7,14 +7,15 @@ use serde_json::Value;
 
 use crate::ObjectKey;
 use crate::apply::{APPLY_ANNOTATION, PHASE_ANNOTATION};
+use crate::assignment::DEFINITION;
 use crate::health::HEALTH_ANNOTATION;
 use crate::hooks::{HOOK_ANNOTATION, UPGRADE};
 use crate::object::{OWNER_ANNOTATION, TARGET_LABEL};
 use crate::replace::REPLACE_ANNOTATION;
 use crate::sealed::SEALED_ANNOTATION;
 
-/// Before an agent's namespace in the names of its ClusterRole and of what binds it.
-const AGENT_PREFIX: &str = "bellwether-agent-";
+/// Before an agent's namespace in the names of its ClusterRole, of what binds it, and of the role of who may stop it.
+const AGENT_PREFIXES: [&str; 2] = ["bellwether-agent-", "bellwether-break-glass-"];
 
 /// What manifests may say to Bellwether.
 const FOR_PEOPLE: [&str; 5] =
@@ -27,10 +28,11 @@ pub fn is_of_an_agent(key: &ObjectKey, is_home: impl Fn(&str) -> bool) -> bool {
     match (&key.namespace, key.group(), key.kind.as_str()) {
         // Agents write these, and the people of a cluster stop agents by them.
         (_, "bellwether.dev", "Assignment") => true,
+        (_, "apiextensions.k8s.io", "CustomResourceDefinition") if key.name == DEFINITION => true,
         // What is cluster-scoped may name a namespace all the same.
         (_, "", "Namespace") | (_, "project.openshift.io", "Project") => is_home(&key.name),
         (_, "rbac.authorization.k8s.io", "ClusterRole" | "ClusterRoleBinding") => {
-            key.name.strip_prefix(AGENT_PREFIX).is_some_and(is_home)
+            AGENT_PREFIXES.into_iter().filter_map(|prefix| key.name.strip_prefix(prefix)).any(is_home)
         }
         (Some(namespace), ..) => is_home(namespace),
         (None, ..) => false,
@@ -85,11 +87,16 @@ mod tests {
             key("v1", "Namespace", Some("shop"), "home"),
             key(rbac, "ClusterRole", None, "bellwether-agent-home"),
             key(rbac, "ClusterRoleBinding", Some("shop"), "bellwether-agent-home"),
+            key(rbac, "ClusterRole", None, "bellwether-break-glass-home"),
+            key("bellwether.dev/v1alpha1", "Assignment", None, "web"),
+            key("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, "assignments.bellwether.dev"),
         ];
         let others = [
             key("v1", "Secret", Some("shop"), "bellwether-agent-home"),
             key("v1", "Namespace", None, "shop"),
             key(rbac, "ClusterRole", None, "bellwether-agent-elsewhere"),
+            key(rbac, "ClusterRole", None, "bellwether-break-glass-elsewhere"),
+            key("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, "others.bellwether.dev"),
         ];
 
         assert!(theirs.iter().all(|key| is_of_an_agent(key, is_home)));

@@ -3,7 +3,7 @@
 use bellwether_core::ObjectKey;
 use bellwether_core::hooks::{HOOK_ANNOTATION, UPGRADE};
 use bellwether_core::object::{OWNER_ANNOTATION, TARGET_LABEL};
-use bellwether_core::reserved::is_reserved;
+use bellwether_core::reserved::{is_of_an_agent, is_reserved};
 use serde_json::{Map, Value};
 
 use super::{Draft, empty_for_null};
@@ -13,9 +13,6 @@ use crate::{Marks, Recipe};
 /// What an API server writes into metadata, and nobody else may.
 const SERVER_SET: [&str; 6] =
     ["creationTimestamp", "generation", "managedFields", "resourceVersion", "selfLink", "uid"];
-
-/// Before an agent's namespace in the names of its ClusterRole and of what binds it.
-const AGENT_PREFIX: &str = "bellwether-agent-";
 
 impl Draft<'_> {
     pub(super) fn complete_metadata(&mut self, recipe: &Recipe) -> Result<(), RenderError> {
@@ -30,14 +27,7 @@ impl Draft<'_> {
     /// An agent's namespace holds its journal and its identity. A target that wrote there, or over the rights that it
     /// was installed with, could take the agent over or keep it from starting again.
     pub(super) fn check_not_the_agents(&self, key: &ObjectKey, recipe: &Recipe) -> Result<(), RenderError> {
-        let is_theirs = |name: &str| recipe.agents.contains(name);
-        let is_of_an_agent = match (&key.namespace, key.group(), key.kind.as_str()) {
-            (Some(namespace), ..) => is_theirs(namespace),
-            (None, "", "Namespace") => is_theirs(&key.name),
-            (None, "rbac.authorization.k8s.io", _) => key.name.strip_prefix(AGENT_PREFIX).is_some_and(is_theirs),
-            (None, ..) => false,
-        };
-        if is_of_an_agent {
+        if is_of_an_agent(key, |name| recipe.agents.contains(name)) {
             return Err(RenderError::OfTheAgent { at: self.origin.start(), key: Box::new(key.clone()) });
         }
         Ok(())
