@@ -231,7 +231,8 @@ async fn what_shows_a_target_stays_its_agents_and_its_targets() {
     fixture.start_agent();
     let shown = fixture.shown(is_ready).await;
 
-    for spec in [json!({"agent": "elsewhere"}), json!({"targetId": uuid::Uuid::nil()}), json!({"targetId": null})] {
+    let agent = json!({"agent": "elsewhere"});
+    for spec in [agent, json!({"targetId": uuid::Uuid::nil()}), json!({"targetId": null}), Value::Null] {
         let answer = fixture
             .send(http::Method::PATCH, &path(&shown), "application/merge-patch+json", &json!({"spec": spec}))
             .await;
@@ -281,4 +282,19 @@ async fn what_happens_to_a_target_is_told_as_events_and_none_of_them_has_a_value
         list["items"].as_array().expect("is a list").iter().map(|one| one["note"].to_string()).collect();
     assert!(notes.iter().any(|note| note.contains("modified by kubectl-edit")), "{notes:?}");
     assert!(notes.iter().all(|note| !note.contains("hush")), "{notes:?}");
+}
+
+#[tokio::test]
+async fn an_agent_begins_where_the_api_server_fails_for_what_shows_its_targets_alone() {
+    let mut fixture = fixture!();
+    fixture.define_assignments().await;
+    let gateway = fixture.put_gateway_before("configmaps").await;
+    gateway.refuse_with(http::StatusCode::INTERNAL_SERVER_ERROR, is_of_assignments);
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("a", "1")]);
+    fixture.start_agent();
+    fixture.report(|report| report.applied && report.verdict == Verdict::Healthy).await;
+
+    gateway.refuse_nothing();
+
+    fixture.shown(is_ready).await;
 }

@@ -96,6 +96,8 @@ impl Holds {
 struct Row {
     shown: Option<Shown>,
     suspension: Option<Suspension>,
+    /// The object whose status was read for how long it has been suspended.
+    judged: Option<Uuid>,
     /// The target is no more, or was never one of this agent's: its object goes.
     is_ended: bool,
     /// Something may be to write.
@@ -198,11 +200,11 @@ impl Board {
     }
 
     /// All that there are have been seen: from now on it is known who is suspended.
-    pub fn end_list(&mut self) {
+    pub fn end_list(&mut self, now: Timestamp) {
         let listed = self.listing.take().unwrap_or_default();
         let gone: Vec<_> = self.seen.keys().filter(|key| !listed.contains(key)).cloned().collect();
         for key in gone {
-            self.lose(&key);
+            self.lose(&key, now);
         }
         self.is_listed = true;
         self.taken.clear();
@@ -213,7 +215,7 @@ impl Board {
         self.seen.clear();
         self.is_listed = false;
         for row in self.rows.values_mut() {
-            (row.suspension, row.is_doubtful) = (None, true);
+            (row.suspension, row.judged, row.is_doubtful) = (None, None, true);
         }
     }
 
@@ -225,14 +227,15 @@ impl Board {
     /// One of ours is there like this.
     pub fn see(&mut self, seen: Seen, now: Timestamp) {
         let key = (seen.subject, seen.name.clone());
-        if let Some(listing) = &mut self.listing {
-            listing.insert(key.clone());
-        }
-        // Our own write may have been answered before the watch tells of what was there earlier.
-        if self.seen.get(&key).is_some_and(|known| known.uid == seen.uid && known.version > seen.version) {
+        let is_listed = self.listing.as_mut().is_some_and(|listing| listing.insert(key.clone()));
+        // Our own write may have been answered before the watch tells of what was there earlier. A list is believed in any
+        // case: versions go back where a backup was restored, and a watch goes on from where its list ends.
+        let is_older = |known: &Seen| known.uid == seen.uid && known.version > seen.version;
+        if !is_listed && self.seen.get(&key).is_some_and(is_older) {
             return;
         }
         let subject = seen.subject;
+        self.lose_named(&seen.name, Some(subject), now);
         self.seen.insert(key, seen);
         self.judge(subject, now);
     }
@@ -240,34 +243,45 @@ impl Board {
     /// An object of that name is gone, whoever had it.
     pub fn see_gone(&mut self, name: &str, now: Timestamp) {
         self.taken.remove(name);
-        let gone: Vec<_> = self.seen.keys().filter(|(_, of)| of == name).cloned().collect();
-        for key in gone {
-            self.lose(&key);
-            self.judge(key.0, now);
-        }
+        self.lose_named(name, None, now);
         for row in self.rows.values_mut().filter(|row| row.failures > 0) {
             row.is_doubtful = true;
         }
     }
 
-    fn lose(&mut self, key: &(Subject, String)) {
-        self.seen.remove(key);
-        if let Some(row) = self.rows.get_mut(&key.0) {
-            row.is_doubtful = true;
+    /// Something that is not ours has the name: if that was one of ours, it is gone.
+    pub fn see_other(&mut self, name: &str, now: Timestamp) {
+        self.lose_named(name, None, now);
+    }
+
+    fn lose_named(&mut self, name: &str, but: Option<Subject>, now: Timestamp) {
+        let is_it = |(subject, of): &&(Subject, String)| of == name && Some(*subject) != but;
+        for key in self.seen.keys().filter(is_it).cloned().collect::<Vec<_>>() {
+            self.lose(&key, now);
         }
+    }
+
+    fn lose(&mut self, key: &(Subject, String), now: Timestamp) {
+        self.seen.remove(key);
+        self.judge(key.0, now);
     }
 
     /// Who suspends it now.
     fn judge(&mut self, subject: Subject, now: Timestamp) {
         let row = self.rows.entry(subject).or_insert_with(|| Row { is_ended: true, ..Row::default() });
-        let known = row.suspension.clone();
-        let suspension = self.first(subject).and_then(|seen| {
-            // The status may have been written by somebody else since.
-            let stored = || serde_json::from_value(seen.status["suspended"].clone()).ok();
+        let (known, judged) = (row.suspension.clone(), row.judged);
+        let first = self.first(subject);
+        let suspension = first.and_then(|seen| {
+            // What the status says was written by an earlier process, and counts once: it lags behind what is asked for, and
+            // the same text may have been taken away and written again.
+            let is_new = judged != Some(seen.uid);
+            let stored = || serde_json::from_value(seen.status["suspended"].clone()).ok().filter(|_| is_new);
             let before: Option<Suspension> = known.or_else(stored);
             Suspension::read(seen.asked.as_ref()?, before.as_ref(), now)
         });
+        let judged = first.map(|seen| seen.uid);
         let row = self.rows.entry(subject).or_default();
+        row.judged = judged;
         let lasts = suspension.as_ref().is_some_and(|it| it.until.is_none());
         row.nag_at = lasts.then(|| row.nag_at.unwrap_or_else(|| later(now, NAG_PAUSE)));
         (row.suspension, row.is_doubtful) = (suspension, true);
@@ -298,6 +312,11 @@ impl Board {
 
     /// Who is suspended now; `None`: it is not known yet.
     pub fn holds(&self, now: Timestamp) -> Option<Holds> {
+        self.is_listed.then(|| self.known_holds(now))
+    }
+
+    /// Who is suspended as far as it is known.
+    pub fn known_holds(&self, now: Timestamp) -> Holds {
         let mut holds = Holds::default();
         for (subject, row) in &self.rows {
             let Some(suspension) = row.suspension.as_ref().filter(|it| !it.is_over(now)) else { continue };
@@ -306,7 +325,7 @@ impl Board {
                 Subject::Target(target) => drop(holds.targets.insert(*target, suspension.clone())),
             }
         }
-        self.is_listed.then_some(holds)
+        holds
     }
 
     /// The next request, if there is one whose time has come. It is to be answered ([`Board::record`]) before another is taken.
@@ -329,7 +348,10 @@ impl Board {
                     row.written_over = before.filter(|_| matches!(write, Write::Status { .. }));
                     return Some(write);
                 }
-                None if row.is_ended => drop(self.rows.remove(&subject)),
+                None if row.is_ended => {
+                    self.rows.remove(&subject);
+                    self.notes.drop_of(subject);
+                }
                 None => row.is_doubtful = false,
             }
         }

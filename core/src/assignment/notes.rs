@@ -1,11 +1,12 @@
 //! What happened to a target, in a line each: events of Kubernetes on its object.
 //!
-//! Of one object and reason at most one in [`PAUSE`]; what comes meanwhile is counted, or takes the place of what waits. They
-//! name objects, and no values of them.
+//! Of one object and reason at most one in [`PAUSE`], and so many an hour, with turns between the objects; what comes
+//! meanwhile is counted, or takes the place of what waits. They name objects, and no values of them.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -15,6 +16,15 @@ use crate::report::bounded_text;
 
 /// What the API server takes.
 const TEXT_BYTES_MAX: usize = 1024;
+
+/// Events are kept for an hour as a rule, in the store of the API server.
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+/// In an hour, of one target: more says nothing that one a minute does not.
+const OF_ONE_MAX: u32 = 60;
+
+/// In an hour, of all.
+const OF_ALL_MAX: u32 = 1000;
 
 /// The spelling of each is what people filter by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +90,11 @@ impl Note {
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     of: BTreeMap<(Subject, Reason), Waiting>,
+    /// Whose turn it was last.
+    last: Option<(Subject, Reason)>,
+    hour_ends_at: Option<Timestamp>,
+    /// How many were said in this hour.
+    said: BTreeMap<Subject, u32>,
 }
 
 #[derive(Debug, Default)]
@@ -103,8 +118,18 @@ impl Notes {
     /// The next whose time has come.
     pub(super) fn take(&mut self, now: Timestamp) -> Option<(Subject, Reason, String)> {
         self.of.retain(|_, waiting| waiting.text.is_some() || waiting.free_at.is_some_and(|at| at > now));
-        let is_due = |waiting: &Waiting| waiting.text.is_some() && waiting.free_at.is_none_or(|at| at <= now);
-        let (&(subject, reason), waiting) = self.of.iter_mut().find(|(_, waiting)| is_due(waiting))?;
+        if self.hour_ends_at.is_none_or(|at| at <= now) {
+            self.hour_ends_at = Some(now.saturating_add(HOUR).unwrap_or(Timestamp::MAX));
+            self.said.clear();
+        }
+        let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let in_turn = self.of.range((after, Bound::Unbounded)).chain(&self.of);
+        let mut due = in_turn.filter(|(key, waiting)| self.due_at(key.0, waiting, now).is_some_and(|at| at <= now));
+        let key = *due.next()?.0;
+        let (subject, reason) = key;
+        self.last = Some(key);
+        *self.said.entry(subject).or_default() += 1;
+        let waiting = self.of.get_mut(&key)?;
         let text = waiting.text.take()?;
         let more = std::mem::take(&mut waiting.more);
         waiting.free_at = Some(now.saturating_add(PAUSE).unwrap_or(Timestamp::MAX));
@@ -113,7 +138,21 @@ impl Notes {
     }
 
     pub(super) fn next_at(&self, now: Timestamp) -> Option<Timestamp> {
-        self.of.values().filter(|waiting| waiting.text.is_some()).map(|waiting| waiting.free_at.unwrap_or(now)).min()
+        self.of.iter().filter_map(|(key, waiting)| self.due_at(key.0, waiting, now)).min()
+    }
+
+    /// What waits to be said of it is said to nobody.
+    pub(super) fn drop_of(&mut self, subject: Subject) {
+        self.of.retain(|(of, _), _| *of != subject);
+    }
+
+    /// When what waits may be said.
+    fn due_at(&self, subject: Subject, waiting: &Waiting, now: Timestamp) -> Option<Timestamp> {
+        waiting.text.as_ref()?;
+        let free_at = waiting.free_at.unwrap_or(now);
+        let of_it = self.said.get(&subject).copied().unwrap_or_default();
+        let is_full = of_it >= OF_ONE_MAX || self.said.values().sum::<u32>() >= OF_ALL_MAX;
+        Some(if is_full { free_at.max(self.hour_ends_at.unwrap_or(now)) } else { free_at })
     }
 }
 
@@ -122,7 +161,9 @@ pub(super) fn turns(spec: &Value, before: &Value, after: &Value) -> Vec<(Reason,
     let mut turns = Vec::new();
     let text = |status: &Value, field: &str| status[field].as_str().unwrap_or_default().to_owned();
     let is_new = before["generation"] != after["generation"];
-    if after["synced"] == true && (is_new || before["synced"] != true) {
+    // Of what is suspended it is not said whether it is in place.
+    let was_in_place = before["synced"] == true || before["synced"].is_null() && suspended(before).is_some();
+    if after["synced"] == true && (is_new || !was_in_place) {
         let (revision, objects) = (text(spec, "revision"), after["objects"]["total"].as_u64().unwrap_or_default());
         turns.push((Reason::Applied, format!("bundle {revision} is in place: {objects} objects")));
     }

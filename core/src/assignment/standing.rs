@@ -125,6 +125,10 @@ impl Shown {
                 "healthy": self.objects.healthy,
             },
         });
+        if let (Some(_), true, Some(fields)) = (active, self.applied, status.as_object_mut()) {
+            // Nothing is looked after meanwhile, so nobody knows.
+            fields.remove("synced");
+        }
         let is_readable = own.is_none_or(|it| it.problem.is_empty());
         let said = self.conditions(active).into_iter().chain([suspended(active, is_readable)]);
         status["conditions"] = conditions(said, (generation, before), now);
@@ -136,8 +140,12 @@ impl Shown {
         let stalled = failed && !self.may_pass;
         let is_well = self.applied && self.verdict == Verdict::Healthy;
         let is_held = suspension.is_some() && !self.applied;
-        let why = if is_held { "Suspended" } else { reason(self.verdict) };
-        let ready = if is_well { "True" } else { "False" };
+        let (ready, why) = match (is_well, suspension.is_some()) {
+            (true, false) => ("True", reason(self.verdict)),
+            (true, true) => ("Unknown", "Suspended"),
+            (false, _) if is_held => ("False", "Suspended"),
+            (false, _) => ("False", reason(self.verdict)),
+        };
         let reconciling = !is_held && !stalled && self.is_on_its_way();
         let healthy = match self.verdict {
             Verdict::Healthy => "True",

@@ -92,6 +92,10 @@ struct Shower {
     /// The same of events.
     may_note_at: Timestamp,
     was_told: Option<Unseen>,
+    /// It is known who is suspended, or that this will not be known soon.
+    may_begin: bool,
+    /// A write was refused, and that was said.
+    was_refused: bool,
 }
 
 /// Until the stop.
@@ -117,6 +121,8 @@ pub(crate) async fn serve(
         may_write_at: clock.now(),
         may_note_at: clock.now(),
         was_told: None,
+        may_begin: false,
+        was_refused: false,
     };
     shower.watch();
     loop {
@@ -148,14 +154,16 @@ impl Shower {
             Wake::Told(Told::Happened(target, reason, text)) => self.board.note(target, reason, text),
             Wake::Seen(SeenAssignment::Begins) => self.board.begin_list(),
             Wake::Seen(SeenAssignment::Listed) => {
-                self.was_told = None;
-                self.board.end_list();
-            }
-            Wake::Seen(SeenAssignment::Present(object)) => {
-                if let Some(seen) = self.board.read(&object) {
-                    self.board.see(seen, now);
+                if self.was_told.take().is_some() {
+                    tracing::info!("the targets are shown in the cluster again");
                 }
+                self.board.end_list(now);
+                self.may_begin = true;
             }
+            Wake::Seen(SeenAssignment::Present(object)) => match self.board.read(&object) {
+                Some(seen) => self.board.see(seen, now),
+                None => self.board.see_other(object["metadata"]["name"].as_str().unwrap_or_default(), now),
+            },
             Wake::Seen(SeenAssignment::Gone(name)) => self.board.see_gone(&name, now),
             Wake::Unseen(unseen) => self.lose(unseen?, &profile.borrow(), now),
             Wake::Answered(answered) => match answered?? {
@@ -191,21 +199,26 @@ impl Shower {
                 Unseen::Refused => {
                     "let the agent list, watch, create, patch and delete `assignments` of bellwether.dev"
                 }
+                Unseen::Failing => {
+                    "see why the API server does not list `assignments.bellwether.dev`, such as a conversion webhook"
+                }
                 Unseen::Unheard => "",
             };
             tracing::warn!(hint, "the targets are not shown in the cluster, and nobody can suspend them there");
         }
-        let is_to_come = unseen == Unseen::Unserved || unseen == Unseen::Missing && has_definition(profile);
+        let is_to_come = matches!(unseen, Unseen::Unserved | Unseen::Failing)
+            || unseen == Unseen::Missing && has_definition(profile);
         let pause = if is_to_come { SERVED_PAUSE } else { REFUSED_PAUSE };
         self.again_at = Some(now.saturating_add(pause).unwrap_or(Timestamp::MAX));
-        if unseen == Unseen::Missing || self.board.holds(now).is_none() {
+        if unseen == Unseen::Missing {
             self.board.forget();
-            self.holds.send_if_modified(|holds| holds.replace(Holds::default()) != Some(Holds::default()));
         }
+        self.may_begin = true;
     }
 
     fn publish(&self) {
-        if let Some(now_held) = self.board.holds(self.clock.now()) {
+        if self.may_begin {
+            let now_held = self.board.known_holds(self.clock.now());
             self.holds.send_if_modified(|holds| {
                 let has_changed = holds.as_ref() != Some(&now_held);
                 *holds = Some(now_held);
@@ -271,6 +284,12 @@ impl Shower {
                 if matches!(error, ClusterError::Forbidden { .. }) {
                     tracing::warn!(%error, "the targets are not shown in the cluster");
                     self.may_write_at = now.saturating_add(REFUSED_PAUSE).unwrap_or(Timestamp::MAX);
+                } else if matches!(error, ClusterError::Rejected { .. })
+                    && !std::mem::replace(&mut self.was_refused, true)
+                {
+                    let hint =
+                        "apply the agent's newer manifest: the definition of `Assignment` may be older than the agent";
+                    tracing::warn!(%error, hint, object = write.name(), "a target is not shown in the cluster");
                 } else {
                     tracing::debug!(%error, object = write.name(), "a target is not shown in the cluster");
                 }

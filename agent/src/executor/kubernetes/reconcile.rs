@@ -299,7 +299,7 @@ impl Reconciler {
         let Some(assignment) = self.targets.assignment(step.target) else { return };
         log_answer(assignment, &step, &answer);
         if matches!((&answer.finding, &step.act), (Finding::Gone, Act::Delete { .. })) {
-            let told = Told::Happened(step.target, Reason::Pruned, format!("{} was deleted", step.key));
+            let told = Told::Happened(step.target, Reason::Pruned, format!("{} is gone", step.key));
             self.outbox.tell_of(told);
         }
         if matches!(answer.finding, Finding::Applied { .. } | Finding::AsFound { .. } | Finding::Kept { .. }) {

@@ -94,7 +94,7 @@ impl Server {
         for seen in self.objects.values().filter_map(|object| board.read(object)).collect::<Vec<_>>() {
             board.see(seen, now);
         }
-        board.end_list();
+        board.end_list(now);
     }
 }
 
@@ -389,4 +389,134 @@ fn what_turned_is_said_although_the_watch_was_faster_than_the_answer() {
     }
 
     assert_eq!(board.take_note(at(10)).map(|note| note.reason), Some(Reason::Applied));
+}
+
+/// One target that has settled.
+fn settled(server: &mut Server) -> Board {
+    let mut board = begun(&[1], server, at(0));
+    board.show(shown(1, 7, Verdict::Healthy));
+    for second in 0..10 {
+        settle(&mut board, server, at(second));
+    }
+    board
+}
+
+fn until(board: &Board, now: Timestamp) -> Option<Timestamp> {
+    board.holds(now).and_then(|it| it.of(id(1))?.until)
+}
+
+#[test]
+fn the_same_suspension_that_is_written_again_before_its_end_is_shown_counts_anew() {
+    let mut server = Server::default();
+    let mut board = settled(&mut server);
+    server.annotate("web", Some("until=1m"), &mut board, at(100));
+    settle(&mut board, &mut server, at(100));
+    assert_eq!(until(&board, at(100)), Some(at(160)));
+
+    // The status has it still.
+    server.annotate("web", None, &mut board, at(150));
+    server.annotate("web", Some("until=1m"), &mut board, at(151));
+
+    assert_eq!(until(&board, at(151)), Some(at(211)));
+}
+
+#[test]
+fn a_list_is_believed_although_its_versions_went_back() {
+    let mut server = Server::default();
+    let mut board = settled(&mut server);
+    server.annotate("web", Some("until=1m"), &mut board, at(100));
+    settle(&mut board, &mut server, at(100));
+
+    // As after a backup was restored: the annotation was not there yet.
+    server.version = 1;
+    let object = server.objects.get_mut("web").expect("is there");
+    object["metadata"]["annotations"] = json!({});
+    server.touch("web");
+    server.list(&mut board, at(110));
+
+    assert_eq!(board.holds(at(110)), Some(Holds::default()));
+    settle(&mut board, &mut server, at(110));
+    assert_eq!(condition(&server.objects["web"], "Suspended")["status"], "False");
+}
+
+#[test]
+fn what_a_list_does_not_name_suspends_nobody() {
+    let mut server = Server::default();
+    let mut board = settled(&mut server);
+    server.annotate("web", Some("true"), &mut board, at(100));
+    assert!(board.holds(at(100)).is_some_and(|it| it.of(id(1)).is_some()));
+
+    server.objects.remove("web");
+    server.list(&mut board, at(110));
+
+    assert_eq!(board.holds(at(110)), Some(Holds::default()));
+}
+
+#[test]
+fn an_object_that_somebody_makes_another_agents_is_gone() {
+    let mut server = Server::default();
+    let mut board = settled(&mut server);
+    server.annotate("web", Some("true"), &mut board, at(100));
+
+    server.objects.get_mut("web").expect("is there")["spec"] = Value::Null;
+    assert!(board.read(&server.objects["web"]).is_none());
+    board.see_other("web", at(110));
+
+    assert_eq!(board.holds(at(110)), Some(Holds::default()));
+    settle(&mut board, &mut server, at(110));
+    settle(&mut board, &mut server, at(113));
+    assert!(server.requests.last().is_some_and(|it| it.starts_with("create web.")), "{:?}", server.requests);
+}
+
+#[test]
+fn what_was_seen_before_a_list_broke_off_is_known() {
+    let mut server = Server::default();
+    let mut board = settled(&mut server);
+    server.annotate("web", Some("true"), &mut board, at(100));
+
+    let mut board = Board::new(HOME, [id(1)], at(200));
+    board.begin_list();
+    let seen = board.read(&server.objects["web"]).expect("is ours");
+    board.see(seen, at(200));
+
+    assert!(board.holds(at(200)).is_none() && board.known_holds(at(200)).of(id(1)).is_some());
+}
+
+#[test]
+fn what_is_suspended_does_not_claim_to_be_in_place() {
+    let mut server = Server::default();
+    let mut board = settled(&mut server);
+    assert_eq!(server.objects["web"]["status"]["synced"], true);
+
+    server.annotate("web", Some("true"), &mut board, at(100));
+    settle(&mut board, &mut server, at(100));
+    assert!(server.objects["web"]["status"].get("synced").is_none(), "{}", server.objects["web"]);
+    assert_eq!(condition(&server.objects["web"], "Ready")["status"], "Unknown");
+    while board.take_note(at(100)).is_some() {}
+    server.annotate("web", None, &mut board, at(200));
+    settle(&mut board, &mut server, at(200));
+
+    assert_eq!(condition(&server.objects["web"], "Ready")["status"], "True");
+    assert_eq!(board.take_note(at(200)).map(|note| note.reason), Some(Reason::Resumed));
+    assert_eq!(board.take_note(at(203)), None, "nothing was applied");
+}
+
+#[test]
+fn many_events_of_one_target_are_bounded_and_hold_up_no_other_target() {
+    let mut notes = Notes::default();
+    let subjects = [Subject::Target(id(1)), Subject::Target(id(2))];
+    let mut said = BTreeMap::<Subject, u32>::new();
+    for second in 0..3000 {
+        notes.put(subjects[0], Reason::DriftCorrected, "a".to_owned());
+        if second % 600 == 0 {
+            notes.put(subjects[1], Reason::Applied, "b".to_owned());
+        }
+        if let Some((subject, ..)) = notes.take(at(second)) {
+            *said.entry(subject).or_default() += 1;
+        }
+    }
+
+    assert_eq!((said[&subjects[0]], said[&subjects[1]]), (60, 5));
+    assert_eq!(notes.next_at(at(3000)), Some(at(3600)));
+    assert!(notes.take(at(3600)).is_some_and(|(_, _, text)| text.ends_with(" more")));
 }

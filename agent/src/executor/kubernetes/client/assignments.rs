@@ -20,7 +20,10 @@ const RECONNECT: Backoff =
     Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(10), jitter: Jitter::Half };
 
 /// An API server that has just started forbids everything for a moment, and serves what is defined a little later.
-const REFUSALS_MAX: u32 = 8;
+const FAILURES_MAX: u32 = 8;
+
+/// The same of answers that do not come at all.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Each says what a target says, and somebody's annotations of up to 256 KiB.
 const PAGE: u32 = 50;
@@ -50,6 +53,8 @@ pub(crate) enum Unseen {
     Unserved,
     /// There may be some, and the agent has no right to them.
     Refused,
+    /// There may be some; the API server answers for others and not for them, as where a webhook of theirs is broken.
+    Failing,
     /// Nobody listens any more.
     Unheard,
 }
@@ -67,13 +72,26 @@ impl Cluster {
         };
         let api = Api::<DynamicObject>::all_with(self.inner.requests.client(), &resource);
         let mut events = pin!(watcher(api, watcher::Config::default().page_size(PAGE)));
-        let mut failures = 0;
-        while let Some(event) = events.next().await {
+        let (mut failures, mut is_listing) = (0, true);
+        loop {
+            let event = match tokio::time::timeout(SILENCE_MAX, events.next()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => return Unseen::Unheard,
+                Err(_) if is_listing && self.answers_otherwise().await => return Unseen::Failing,
+                // A watch in which nothing happens stands.
+                Err(_) if !is_listing => {
+                    failures = 0;
+                    continue;
+                }
+                Err(_) => continue,
+            };
             match event {
                 Ok(event) => {
-                    // A list begins with each try, and only then fails.
-                    if !matches!(event, Event::Init) {
-                        failures = 0;
+                    // A list begins with each try, may tell some of its pages, and only then fails.
+                    match event {
+                        Event::Init => is_listing = true,
+                        Event::InitApply(_) => {}
+                        Event::InitDone | Event::Apply(_) | Event::Delete(_) => (failures, is_listing) = (0, false),
                     }
                     if let Some(seen) = seen(event)
                         && to.send(seen).await.is_err()
@@ -85,9 +103,10 @@ impl Cluster {
                     failures += 1;
                     match status(&error) {
                         Some(404) if matches!(self.defines_assignments().await, Ok(false)) => return Unseen::Missing,
-                        Some(404) if failures >= REFUSALS_MAX => return Unseen::Unserved,
+                        Some(404) if failures >= FAILURES_MAX => return Unseen::Unserved,
                         // Whatever stands there and answers so: nothing is held back for it any longer.
-                        Some(code) if code < 500 && code != 429 && failures >= REFUSALS_MAX => return Unseen::Refused,
+                        Some(code) if code < 500 && code != 429 && failures >= FAILURES_MAX => return Unseen::Refused,
+                        _ if failures >= FAILURES_MAX && self.answers_otherwise().await => return Unseen::Failing,
                         _ => {}
                     }
                     tracing::debug!(error = %told(&error), "what shows the targets in the cluster is not seen");
@@ -95,7 +114,11 @@ impl Cluster {
                 }
             }
         }
-        Unseen::Unheard
+    }
+
+    /// An API server that answers nothing is waited for: nothing could be applied there either.
+    async fn answers_otherwise(&self) -> bool {
+        matches!(self.defines_assignments().await, Ok(_) | Err(ClusterError::Forbidden { .. }))
     }
 
     async fn defines_assignments(&self) -> Result<bool, ClusterError> {
