@@ -69,6 +69,7 @@ pub enum Write {
 
 /// What came of one.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and nearly all are of the large kind")]
 pub enum Written {
     /// This is there now; `None`: it is gone, or somebody else's.
     Done(Option<Seen>),
