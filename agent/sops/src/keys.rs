@@ -5,7 +5,7 @@ use std::io::Read as _;
 
 use age::armor::ArmoredReader;
 use age::x25519::Identity;
-use bellwether_core::sealed::{AGE_ENTRY, Sops};
+use bellwether_core::sealed::{AGE_ENTRY, NAMESPACE_END, Sops};
 use zeroize::Zeroizing;
 
 use crate::OpenError;
@@ -20,36 +20,92 @@ const NAMED_MAX: usize = 5;
 /// What a cluster opens documents with.
 #[derive(Default)]
 pub struct Keys {
-    /// Each with its recipient.
-    age: Vec<(String, Identity)>,
+    age: Vec<Key>,
+    held: Held,
+}
+
+struct Key {
+    recipient: String,
+    identity: Identity,
+    /// In which alone it opens.
+    namespace: Option<String>,
+}
+
+impl Key {
+    fn opens_in(&self, namespace: &str) -> bool {
+        self.namespace.as_ref().is_none_or(|only| only == namespace)
+    }
+}
+
+/// How much of a keyring is what it seems to be: whoever put the wrong thing there has to be told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    pub entries: usize,
+    pub identities: usize,
+    /// Lines that are neither a comment nor an identity, or are one too many.
+    pub unread: usize,
+    /// Identities that open in other namespaces only.
+    pub elsewhere: usize,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { entries, identities, unread, elsewhere } = self;
+        write!(f, "{entries} entries `*{AGE_ENTRY}` with {identities} identities")?;
+        if *elsewhere > 0 {
+            write!(f, ", of which {elsewhere} are for other namespaces")?;
+        }
+        if *unread > 0 {
+            write!(f, "; {unread} lines of them are no X25519 identity, or are over {IDENTITIES_MAX}")?;
+        }
+        Ok(())
+    }
 }
 
 impl Keys {
-    /// Of the entries of a Secret: of those called `*.agekey`, each line that is an identity. Comments and whatever else is no X25519
-    /// identity open nothing, and are passed over.
+    /// Of the entries of a Secret: of those called `*.agekey`, each line that is an identity. What is before an underscore is the
+    /// namespace that it opens in. Comments are passed over, and what else is no X25519 identity is counted.
     pub fn read<'a>(entries: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
-        let files = entries.into_iter().filter(|(name, _)| name.ends_with(AGE_ENTRY));
-        let texts = files.filter_map(|(_, bytes)| std::str::from_utf8(bytes).ok());
-        let identities = texts.flat_map(str::lines).filter_map(|line| line.trim().parse::<Identity>().ok());
-        let age =
-            identities.take(IDENTITIES_MAX).map(|identity| (identity.to_public().to_string(), identity)).collect();
-        Self { age }
+        let mut keys = Self::default();
+        for (name, bytes) in entries {
+            let Some(name) = name.strip_suffix(AGE_ENTRY) else { continue };
+            keys.held.entries += 1;
+            let namespace = name.split_once(NAMESPACE_END).map(|(namespace, _)| namespace);
+            match std::str::from_utf8(bytes) {
+                Ok(text) => text.lines().for_each(|line| keys.read_line(line.trim(), namespace)),
+                Err(_) => keys.held.unread += 1,
+            }
+        }
+        keys
+    }
+
+    fn read_line(&mut self, line: &str, namespace: Option<&str>) {
+        if line.is_empty() || line.starts_with('#') {
+            return;
+        }
+        match line.parse::<Identity>() {
+            Ok(identity) if self.age.len() < IDENTITIES_MAX => {
+                let (recipient, namespace) = (identity.to_public().to_string(), namespace.map(str::to_owned));
+                self.age.push(Key { recipient, identity, namespace });
+                self.held.identities += 1;
+            }
+            _ => self.held.unread += 1,
+        }
     }
 
     /// The public keys, for which documents can be sealed.
     pub fn recipients(&self) -> impl Iterator<Item = &str> {
-        self.age.iter().map(|(recipient, _)| recipient.as_str())
+        self.age.iter().map(|key| key.recipient.as_str())
     }
 
-    /// The key of the document, of the first recipient that is ours.
-    pub(crate) fn data_key(&self, sops: &Sops) -> Result<DataKey, OpenError> {
+    /// The key of the document, of the first recipient that is ours and opens in the namespace.
+    pub(crate) fn data_key(&self, sops: &Sops, namespace: &str) -> Result<DataKey, OpenError> {
         let mut is_ours = false;
         for key in &sops.age {
-            let Some((_, identity)) = self.age.iter().find(|(recipient, _)| *recipient == key.recipient) else {
-                continue;
-            };
+            let is_it = |ours: &&Key| ours.recipient == key.recipient && ours.opens_in(namespace);
+            let Some(ours) = self.age.iter().find(is_it) else { continue };
             is_ours = true;
-            if let Some(data_key) = opened(&key.sealed, identity) {
+            if let Some(data_key) = opened(&key.sealed, &ours.identity) {
                 return Ok(data_key);
             }
         }
@@ -60,7 +116,9 @@ impl Keys {
         if let Some(more) = sops.age.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
             recipients.push(format!("{more} more"));
         }
-        Err(OpenError::NoKey { recipients })
+        let elsewhere = self.age.iter().filter(|key| !key.opens_in(namespace)).count();
+        let held = Held { elsewhere, ..self.held };
+        Err(OpenError::NoKey { recipients, namespace: namespace.to_owned(), held })
     }
 }
 
@@ -101,6 +159,18 @@ mod tests {
         assert_eq!(recipients.len(), 2);
         assert!(recipients.iter().all(|recipient| both.contains(recipient)), "as the comments say: {recipients:?}");
         assert!(!format!("{keys:?}").contains("SECRET"));
+        let told = keys.held.to_string();
+        assert!(told.starts_with("2 entries `*.agekey` with 2 identities; 3 lines of them are no"), "{told}");
+    }
+
+    #[test]
+    fn what_is_before_an_underscore_is_the_namespace_that_an_identity_opens_in() {
+        let keys = Keys::read([("shop_eu.agekey", ONE.as_bytes()), ("_x.agekey", ONE.as_bytes())]);
+        let everywhere = Keys::read([("shop-eu.agekey", ONE.as_bytes())]);
+
+        let opens = |keys: &Keys, namespace| keys.age.iter().any(|key| key.opens_in(namespace));
+        assert!(opens(&keys, "shop") && !opens(&keys, "evil") && !opens(&keys, "shop-2"));
+        assert!(opens(&everywhere, "shop") && opens(&everywhere, "evil"));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use bellwether_core::object::canonical_json;
 use bellwether_core::sealed::{self, Sealed, SealedError};
 use serde_json::Value;
 
-pub use keys::Keys;
+pub use keys::{Held, Keys};
 
 /// Why a document was not opened. A recipient is a public key; nothing else of the document is told but where something is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,8 +22,8 @@ pub enum OpenError {
     #[error(transparent)]
     Shape(#[from] SealedError),
     /// Whoever puts one into the cluster heals it.
-    #[error("it is sealed for {}, and the cluster has the key of none", .recipients.join(", "))]
-    NoKey { recipients: Vec<String> },
+    #[error("it is sealed for {}, and the cluster has the key of none that opens in namespace {namespace}", .recipients.join(", "))]
+    NoKey { recipients: Vec<String>, namespace: String, held: Held },
     #[error("the key that it is sealed with cannot be read, though it is sealed for this cluster")]
     DataKey,
     #[error("`{0}` cannot be opened: it is not sealed, was changed, or comes from another place or document")]
@@ -32,15 +32,18 @@ pub enum OpenError {
     Mac,
     #[error("its `{0}` is no pattern that can be used")]
     Rule(&'static str),
+    #[error("it has more names than are compared with its `{0}`")]
+    Names(&'static str),
     #[error("`{field}` has to be {wanted}")]
     Type { field: String, wanted: &'static str },
 }
 
-/// The object to apply, as canonical JSON; `None`: the object is none that is sealed.
-pub fn open(object: &Value, keys: &Keys) -> Result<Option<Vec<u8>>, OpenError> {
+/// The object to apply, as canonical JSON; `None`: the object is none that is sealed. The namespace is the one that it is applied
+/// into, whatever it says itself: which of the keys may open it goes by that.
+pub fn open(object: &Value, keys: &Keys, namespace: &str) -> Result<Option<Vec<u8>>, OpenError> {
     let Some(text) = sealed::text_of(object) else { return Ok(None) };
     let sealed = Sealed::read(text)?;
-    let data_key = keys.data_key(&sealed.sops)?;
+    let data_key = keys.data_key(&sealed.sops, namespace)?;
     let opened = tree::open(sealed, &data_key)?;
     let mut object = sealed::laid_on(opened, object)?;
     secret::complete(&mut object)?;

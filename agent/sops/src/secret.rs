@@ -8,6 +8,8 @@ use crate::OpenError;
 
 /// Puts `stringData` into `data`, as an API server does on writing, so that drift can be seen.
 pub(crate) fn complete(secret: &mut Value) -> Result<(), OpenError> {
+    check(secret, "type", "a text", |value| value.is_string() || value.is_null())?;
+    check(secret, "immutable", "`true` or `false`", |value| value.is_boolean() || value.is_null())?;
     let data = take_texts(secret, "data")?;
     let is_base64 = |text: &str| STANDARD.decode(text.replace(['\r', '\n'], "")).is_ok();
     if let Some((key, _)) = data.iter().flatten().find(|(_, text)| !is_base64(text)) {
@@ -21,6 +23,10 @@ pub(crate) fn complete(secret: &mut Value) -> Result<(), OpenError> {
     let fields = data.into_iter().flatten().chain(encoded).map(|(key, text)| (key, Value::String(text)));
     secret["data"] = Value::Object(fields.collect::<Map<_, _>>());
     Ok(())
+}
+
+fn check(secret: &Value, field: &str, wanted: &'static str, is_it: fn(&Value) -> bool) -> Result<(), OpenError> {
+    if secret.get(field).is_none_or(is_it) { Ok(()) } else { Err(OpenError::Type { field: field.to_owned(), wanted }) }
 }
 
 /// Takes a map out of the object, of which every value must be a text.

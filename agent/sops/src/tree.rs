@@ -1,6 +1,6 @@
 //! All values of a document in their order: each that is sealed is opened, and all that counts goes into the MAC.
 
-use bellwether_core::sealed::{Ordered, Rules, Sealed};
+use bellwether_core::sealed::{Ordered, Rule, Sealed};
 use regex::{Regex, RegexBuilder};
 use sha2::{Digest as _, Sha512};
 
@@ -9,6 +9,12 @@ use crate::cipher::{DataKey, counted, is_comment};
 
 /// A compiled pattern's memory: of names in Secrets they have a few KiB.
 const PATTERN_BYTES_MAX: usize = 256 * 1024;
+
+/// Of names that are compared with a pattern, of which each byte may cost its size: those of [`SEALED_VALUES_MAX`] values in a Secret
+/// have fifty each. What is under a name that matches is not compared.
+///
+/// [`SEALED_VALUES_MAX`]: bellwether_core::sealed::SEALED_VALUES_MAX
+const NAMES_BYTES_MAX: usize = 256 * 1024;
 
 /// What SOPS begins the MAC with where only what is sealed counts: one of them is then never taken for one of all.
 const ONLY_SEALED: [u8; 32] = [
@@ -21,7 +27,8 @@ pub(crate) fn open(sealed: Sealed, key: &DataKey) -> Result<Vec<(String, Ordered
     let Sealed { fields, sops } = sealed;
     let mut opening = Opening {
         key,
-        names: Names::of(&sops.rules)?,
+        names: Names::of(&sops.rule)?,
+        names_left: NAMES_BYTES_MAX,
         only_sealed: sops.mac_only_encrypted,
         mac: Sha512::new(),
         path: Vec::new(),
@@ -29,7 +36,7 @@ pub(crate) fn open(sealed: Sealed, key: &DataKey) -> Result<Vec<(String, Ordered
     if sops.mac_only_encrypted {
         opening.mac.update(ONLY_SEALED);
     }
-    let opened = opening.fields(fields, Matched::default())?;
+    let opened = opening.fields(fields, false)?;
     let mac = key.open(&sops.mac, &sops.last_modified).ok_or(OpenError::Mac)?;
     if *mac.bytes != hex::encode_upper(opening.mac.finalize()).as_bytes() {
         return Err(OpenError::Mac);
@@ -40,6 +47,7 @@ pub(crate) fn open(sealed: Sealed, key: &DataKey) -> Result<Vec<(String, Ordered
 struct Opening<'k> {
     key: &'k DataKey,
     names: Names,
+    names_left: usize,
     only_sealed: bool,
     mac: Sha512,
     /// Without places in lists: so SOPS binds values to them.
@@ -47,9 +55,9 @@ struct Opening<'k> {
 }
 
 impl Opening<'_> {
-    fn fields(&mut self, fields: Vec<(String, Ordered)>, around: Matched) -> Result<Vec<(String, Ordered)>, OpenError> {
+    fn fields(&mut self, fields: Vec<(String, Ordered)>, around: bool) -> Result<Vec<(String, Ordered)>, OpenError> {
         let opened = fields.into_iter().map(|(name, value)| {
-            let matched = around.or(self.names.matched(&name));
+            let matched = around || self.names.matches(&name, &mut self.names_left)?;
             self.path.push(name.clone());
             let value = self.value(value, matched)?;
             self.path.pop();
@@ -58,7 +66,7 @@ impl Opening<'_> {
         opened.collect()
     }
 
-    fn value(&mut self, value: Ordered, matched: Matched) -> Result<Ordered, OpenError> {
+    fn value(&mut self, value: Ordered, matched: bool) -> Result<Ordered, OpenError> {
         match value {
             Ordered::Map(fields) => self.fields(fields, matched).map(Ordered::Map),
             Ordered::List(items) => {
@@ -85,71 +93,80 @@ impl Opening<'_> {
     }
 }
 
-/// Which rules a name of a path, or one before it, meets.
-#[expect(clippy::struct_excessive_bools, reason = "SOPS has four rules, and a name may meet each")]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Matched {
-    unencrypted_suffix: bool,
-    encrypted_suffix: bool,
-    unencrypted_regex: bool,
-    encrypted_regex: bool,
-}
-
-impl Matched {
-    fn or(self, other: Self) -> Self {
-        Self {
-            unencrypted_suffix: self.unencrypted_suffix || other.unencrypted_suffix,
-            encrypted_suffix: self.encrypted_suffix || other.encrypted_suffix,
-            unencrypted_regex: self.unencrypted_regex || other.unencrypted_regex,
-            encrypted_regex: self.encrypted_regex || other.encrypted_regex,
-        }
-    }
-}
-
-/// The rules of a document. SOPS writes one; of several, the last of this order that says something counts.
-struct Names {
-    unencrypted_suffix: Option<String>,
-    encrypted_suffix: Option<String>,
-    unencrypted_regex: Option<Regex>,
-    encrypted_regex: Option<Regex>,
+/// The rule of a document.
+enum Names {
+    UnencryptedSuffix(String),
+    EncryptedSuffix(String),
+    UnencryptedRegex(Regex),
+    EncryptedRegex(Regex),
 }
 
 impl Names {
-    fn of(rules: &Rules) -> Result<Self, OpenError> {
-        let suffix = |text: &String| (!text.is_empty()).then(|| text.clone());
-        let pattern = |text: &str, name: &'static str| {
-            let compiled = || RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build();
-            (!text.is_empty()).then(compiled).transpose().map_err(|_| OpenError::Rule(name))
-        };
-        Ok(Self {
-            unencrypted_suffix: suffix(&rules.unencrypted_suffix),
-            encrypted_suffix: suffix(&rules.encrypted_suffix),
-            unencrypted_regex: pattern(&rules.unencrypted_regex, "unencrypted_regex")?,
-            encrypted_regex: pattern(&rules.encrypted_regex, "encrypted_regex")?,
+    fn of(rule: &Rule) -> Result<Self, OpenError> {
+        Ok(match rule {
+            Rule::UnencryptedSuffix(suffix) => Self::UnencryptedSuffix(suffix.clone()),
+            Rule::EncryptedSuffix(suffix) => Self::EncryptedSuffix(suffix.clone()),
+            Rule::UnencryptedRegex(text) => Self::UnencryptedRegex(pattern(text, "unencrypted_regex")?),
+            Rule::EncryptedRegex(text) => Self::EncryptedRegex(pattern(text, "encrypted_regex")?),
         })
     }
 
-    fn matched(&self, name: &str) -> Matched {
-        let ends = |suffix: &Option<String>| suffix.as_ref().is_some_and(|suffix| name.ends_with(suffix));
-        let has = |pattern: &Option<Regex>| pattern.as_ref().is_some_and(|pattern| pattern.is_match(name));
-        Matched {
-            unencrypted_suffix: ends(&self.unencrypted_suffix),
-            encrypted_suffix: ends(&self.encrypted_suffix),
-            unencrypted_regex: has(&self.unencrypted_regex),
-            encrypted_regex: has(&self.encrypted_regex),
-        }
+    /// Whether the rule is about this name, and so about all under it. `budget` is how many bytes may still be compared with a pattern.
+    fn matches(&self, name: &str, budget: &mut usize) -> Result<bool, OpenError> {
+        let (rule, pattern) = match self {
+            Self::UnencryptedSuffix(suffix) | Self::EncryptedSuffix(suffix) => return Ok(name.ends_with(suffix)),
+            Self::UnencryptedRegex(pattern) => ("unencrypted_regex", pattern),
+            Self::EncryptedRegex(pattern) => ("encrypted_regex", pattern),
+        };
+        *budget = budget.checked_sub(name.len()).ok_or(OpenError::Names(rule))?;
+        Ok(pattern.is_match(name))
     }
 
-    /// Whether values under such a path are sealed.
-    fn seal(&self, matched: Matched) -> bool {
-        let mut seals = !matched.unencrypted_suffix;
-        if self.encrypted_suffix.is_some() {
-            seals = matched.encrypted_suffix;
-        }
-        seals &= !matched.unencrypted_regex;
-        if self.encrypted_regex.is_some() {
-            seals = matched.encrypted_regex;
-        }
-        seals
+    /// Whether values are sealed that the rule is about, or is not.
+    fn seal(&self, matched: bool) -> bool {
+        matched == matches!(self, Self::EncryptedSuffix(_) | Self::EncryptedRegex(_))
+    }
+}
+
+fn pattern(text: &str, rule: &'static str) -> Result<Regex, OpenError> {
+    RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build().map_err(|_| OpenError::Rule(rule))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Keys;
+
+    /// What sops seals is more than a Secret may hold, so that it is opened here, before that is asked.
+    #[test]
+    fn values_of_every_type_keep_their_type_and_their_place() {
+        let document = serde_json::from_str(include_str!("../tests/files/types-sealed.json")).expect("is JSON");
+        let Ordered::Map(mut fields) = document else { panic!("is a map") };
+        let at = fields.iter().position(|(name, _)| name == "nested").expect("has it");
+        let nested = fields.remove(at);
+        let mut sealed = Sealed::of(Ordered::Map(fields)).expect("is a Secret without that");
+        sealed.fields.insert(at, nested);
+        let keys = Keys::read([("a.agekey", &include_bytes!("../tests/files/one.agekey")[..])]);
+        let key = keys.data_key(&sealed.sops, "any").expect("there is one");
+
+        let opened = open(sealed, &key).expect("it opens");
+
+        let list = json!([1, -2.5, true, "text", {"deep": [false, 1.5e+21, null]}]);
+        let nested = json!({"list": list, "empty": "", "emptyList": [], "emptyMap": {}, "big": 9_007_199_254_740_993_i64,
+            "text": "ünïcode: \"quoted\" \u{1F600}\ttab"});
+        let opened = Ordered::Map(opened).into_json();
+        assert_eq!((&opened["nested"], &opened["stringData"]), (&nested, &json!({"a": "b"})));
+    }
+
+    #[test]
+    fn names_are_compared_with_a_pattern_up_to_a_bound_and_those_below_a_match_are_not() {
+        let names = Names::of(&Rule::EncryptedRegex("^data$".to_owned())).expect("is one");
+        let mut left = 8;
+
+        assert_eq!(names.matches("data", &mut left), Ok(true));
+        assert_eq!(names.matches("date", &mut left), Ok(false));
+        assert_eq!(names.matches("x", &mut left), Err(OpenError::Names("encrypted_regex")));
     }
 }

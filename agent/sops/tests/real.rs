@@ -19,8 +19,6 @@ const TWO: &str = include_str!("files/two.yaml");
 const MAC_ONLY_ENCRYPTED: &str = include_str!("files/mac-only-encrypted.yaml");
 const UNENCRYPTED_REGEX: &str = include_str!("files/unencrypted-regex.yaml");
 const ENCRYPTED_SUFFIX: &str = include_str!("files/encrypted-suffix.yaml");
-const TYPES: &str = include_str!("files/types.yaml");
-const TYPES_SEALED: &str = include_str!("files/types-sealed.yaml");
 const NUMBER: &str = include_str!("files/number.yaml");
 const NO_BASE64: &str = include_str!("files/no-base64.yaml");
 const ALL: &str = include_str!("files/all.yaml");
@@ -51,7 +49,8 @@ fn sealed(text: &str) -> Value {
 }
 
 fn opened(overlay: &Value, keys: &Keys) -> Result<Value, OpenError> {
-    let bytes = open(overlay, keys)?.expect("it is sealed");
+    let namespace = overlay["metadata"]["namespace"].as_str().expect("it has one");
+    let bytes = open(overlay, keys, namespace)?.expect("it is sealed");
     Ok(serde_json::from_slice(&bytes).expect("is JSON"))
 }
 
@@ -89,11 +88,37 @@ fn what_was_sealed_by_any_rule_and_in_any_format_is_what_it_was() {
     assert_eq!(opened(&sealed(BOTH), &key("two")).as_ref(), Ok(&plain), "each recipient opens it");
 }
 
+/// Of which key the MAC says nothing, so that no header binds a document to a namespace.
 #[test]
-fn values_of_every_type_keep_their_type_and_their_place() {
-    let plain = render(TYPES).expect("renders");
+fn a_key_of_one_namespace_opens_nothing_that_is_applied_into_another_whatever_the_document_says() {
+    let identity = include_str!("files/one.agekey").as_bytes();
+    let (of_shop, of_all) = (Keys::read([("shop_a.agekey", identity)]), Keys::read([("a.agekey", identity)]));
+    let overlay = sealed(SECRET);
+    assert!(opened(&overlay, &of_shop).is_ok());
 
-    assert_eq!(opened(&sealed(TYPES_SEALED), &key("one")), Ok(plain));
+    // Its namespace is a label now, and the values are the same in the same order.
+    let said = r#""namespace":"shop","labels":{"app":"shop"}"#;
+    let mut moved = with_text(overlay, |text| text.replace(said, r#""labels":{"was":"shop","app":"shop"}"#));
+    moved["metadata"]["namespace"] = "evil".into();
+
+    assert!(opened(&moved, &of_all).is_ok(), "or the pages promise too little");
+    let error = opened(&moved, &of_shop).expect_err("it is refused");
+    assert!(matches!(&error, OpenError::NoKey { namespace, .. } if namespace == "evil"), "{error:?}");
+    assert!(error.to_string().contains("opens in namespace evil"), "{error}");
+    // Also where it says that it is of shop.
+    moved["metadata"]["namespace"] = "shop".into();
+    assert!(matches!(open(&moved, &of_shop, "evil"), Err(OpenError::NoKey { .. })));
+}
+
+#[test]
+fn who_is_told_that_no_key_opens_is_told_what_the_keyring_holds() {
+    let (two, one) = (include_str!("files/two.agekey"), include_str!("files/one.agekey"));
+    let wrong = format!("{two}\nAGE-SECRET-KEY-PQ-1XYZ\n");
+    let keys = Keys::read([("a.agekey", wrong.as_bytes()), ("evil_b.agekey", one.as_bytes()), ("c.txt", &b"x"[..])]);
+
+    let Err(OpenError::NoKey { held, .. }) = opened(&sealed(SECRET), &keys) else { panic!("it is refused") };
+
+    assert_eq!((held.entries, held.identities, held.unread, held.elsewhere), (2, 2, 1, 1));
 }
 
 #[test]
@@ -101,7 +126,7 @@ fn whoever_has_no_key_is_told_whose_it_is_for() {
     let error = refused(&sealed(TWO));
 
     let recipient = key("two").recipients().next().expect("there is one").to_owned();
-    assert_eq!(error, OpenError::NoKey { recipients: vec![recipient] });
+    assert!(matches!(error, OpenError::NoKey { recipients, .. } if recipients == [recipient]));
     let error = opened(&sealed(SECRET), &Keys::default()).expect_err("nobody has a key");
     assert!(error.to_string().starts_with("it is sealed for age1"), "{error}");
 }

@@ -34,7 +34,7 @@ struct State {
     counts: Mutex<Counts>,
     /// Each watch that is open holds one more.
     open: Arc<()>,
-    refused: Mutex<Option<(Picked, StatusCode)>>,
+    refused: Mutex<Option<(Picked, StatusCode, String)>>,
     held: Mutex<Option<Picked>>,
     /// How many requests are held back.
     waiting: Mutex<usize>,
@@ -127,7 +127,11 @@ impl Gateway {
     }
 
     pub(crate) fn refuse_with(&self, code: StatusCode, picked: Picked) {
-        *lock(&self.state.refused) = Some((picked, code));
+        self.refuse_saying(code, "not here", picked);
+    }
+
+    pub(crate) fn refuse_saying(&self, code: StatusCode, message: &str, picked: Picked) {
+        *lock(&self.state.refused) = Some((picked, code, message.to_owned()));
     }
 
     pub(crate) fn refuse_nothing(&self) {
@@ -199,9 +203,9 @@ impl State {
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Answer, kube::Error> {
         let (method, uri) = (request.method().clone(), request.uri().clone());
-        let refused = *lock(&self.refused);
-        if let Some((_, code)) = refused.filter(|(picked, _)| picked(&method, &uri)) {
-            return Ok(answer(code, &json!({"message": "not here", "code": code.as_u16()})));
+        let refused = lock(&self.refused).clone();
+        if let Some((_, code, message)) = refused.filter(|(picked, ..)| picked(&method, &uri)) {
+            return Ok(answer(code, &json!({"message": message, "code": code.as_u16()})));
         }
         self.hold_back(&method, &uri).await;
         if !self.begin(&method, &uri) {

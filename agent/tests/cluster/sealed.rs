@@ -45,7 +45,7 @@ async fn put_key(fixture: &Fixture, name: &str, identity: &str) {
     let path = format!("/api/v1/namespaces/{}/secrets", fixture.home);
     let metadata = json!({"name": KEYS_SECRET});
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {name: identity}});
-    if name == "first.agekey" {
+    if name.ends_with("first.agekey") {
         fixture.post(&path, &secret).await;
     } else {
         fixture.merge(&format!("{path}/{KEYS_SECRET}"), "somebody", &json!({"stringData": {name: identity}})).await;
@@ -133,6 +133,42 @@ async fn a_sealed_secret_that_was_changed_or_is_another_is_refused_and_what_is_t
         assert!(told.contains(words), "{told}");
         assert_eq!(fixture.fetch("Secret", "db").await["data"], before["data"]);
     }
+}
+
+#[tokio::test]
+async fn a_key_of_one_namespace_opens_nothing_that_is_applied_into_another() {
+    let mut fixture = fixture!();
+    put_key(&fixture, "others_first.agekey", ONE).await;
+    fixture.assign(1, &[fixture.namespace_object(), sealed(&fixture, FIRST)]);
+    fixture.start_agent();
+    let report = fixture.report(is_refused(1)).await;
+
+    let told = &line(&report).expect("it is told").message;
+    assert!(told.contains(&format!("opens in namespace {}", fixture.namespace)), "{told}");
+    assert!(told.contains("1 identities, of which 1 are for other namespaces"), "{told}");
+
+    put_key(&fixture, &format!("{}_second.agekey", fixture.namespace), ONE).await;
+    fixture.report(is_done(1)).await;
+}
+
+#[tokio::test]
+async fn who_refuses_a_sealed_secret_in_words_that_quote_it_is_not_quoted() {
+    let mut fixture = fixture!();
+    let gateway = fixture.put_gateway_before("secrets").await;
+    put_key(&fixture, "first.agekey", ONE).await;
+    let words = format!("the firewall dislikes {PASSWORD}, and {}", STANDARD.encode(TOKEN));
+    gateway.refuse_saying(http::StatusCode::FORBIDDEN, &words, |method, uri| {
+        *method == http::Method::PATCH && uri.path().ends_with("/secrets/db")
+    });
+    fixture.assign(1, &[fixture.namespace_object(), sealed(&fixture, FIRST)]);
+    let (log, mut agent) = fixture.start_agent_process_with_log();
+
+    fixture.report(|report| line(report).is_some_and(|line| line.message.contains("they are left out"))).await;
+
+    agent.kill().await.expect("ends");
+    assert_tells_nothing("the log", &std::fs::read_to_string(log).expect("has a log"));
+    assert_tells_nothing("a report", &format!("{:?}", fixture.hub.reports(fixture.target)));
+    assert_tells_nothing("the journal", &fixture.journal_text().await);
 }
 
 #[tokio::test]

@@ -16,6 +16,9 @@ pub const NO_KEY_REASON: &str = "SealedForOthers";
 /// The reason of a sealed object that cannot be opened as it is.
 pub const SEALED_REASON: &str = "SealedUnreadable";
 
+/// In the place of words that quote what was sealed.
+const LEFT_OUT: &str = "it was refused in words that quote what was sealed, and they are left out";
+
 /// Why a request did not succeed, in the API server's words where it gave some.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ClusterError {
@@ -86,6 +89,37 @@ impl ClusterError {
     /// Of no field, or of none that is known.
     pub fn rejected(reason: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Rejected { reason: reason.into(), message: message.into(), fields: Vec::new(), is_of_a_change: false }
+    }
+
+    /// Without the words of API servers, and of whoever they ask, that quote something: by what is told of each, and it is told then
+    /// that they are left out.
+    pub fn without_quotes(self, quotes: &dyn Fn(&str) -> bool) -> Self {
+        let told = |text: String| if quotes(&text) { LEFT_OUT.to_owned() } else { text };
+        let all = |texts: Vec<String>| texts.into_iter().filter(|text| !quotes(text)).collect();
+        match self {
+            Self::Rejected { reason, message, fields, is_of_a_change } => {
+                let reason = Some(reason).filter(|reason| !quotes(reason)).unwrap_or_default();
+                Self::Rejected { reason, message: told(message), fields: all(fields), is_of_a_change }
+            }
+            Self::Forbidden { message } => Self::Forbidden { message: told(message) },
+            Self::NamespaceMissing { namespace, not_made } => {
+                Self::NamespaceMissing { namespace, not_made: not_made.map(told) }
+            }
+            Self::Conflict(fields) => {
+                let one = |Contested { field, manager }| Contested { field: told(field), manager: told(manager) };
+                Self::Conflict(fields.into_iter().map(one).collect())
+            }
+            Self::Stale { message } => Self::Stale { message: told(message) },
+            Self::NotReplaced { message, why } => Self::NotReplaced { message: told(message), why },
+            Self::NewOneRefused { fields, why } => {
+                Self::NewOneRefused { fields: all(fields), why: Box::new(why.without_quotes(quotes)) }
+            }
+            Self::Absent { fields, why } => {
+                Self::Absent { fields: all(fields), why: Box::new(why.without_quotes(quotes)) }
+            }
+            Self::Retry { after, message } => Self::Retry { after, message: told(message) },
+            Self::KindMissing { .. } | Self::NotFound | Self::Leaving { .. } => self,
+        }
     }
 
     /// Without a time that the server asked for.

@@ -11,7 +11,7 @@ mod sops;
 use serde_json::{Map, Value};
 
 pub use ordered::Ordered;
-pub use sops::{AgeKey, PgpKey, Rules, Sops};
+pub use sops::{AgeKey, PgpKey, Rule, Sops};
 
 use crate::ObjectKey;
 
@@ -22,8 +22,15 @@ pub const SEALED_ANNOTATION: &str = "bellwether.dev/sealed";
 /// The Secret in an agent's namespace that holds its cluster's keys.
 pub const KEYS_SECRET: &str = "bellwether-sops-keys";
 
-/// How the entries of that Secret are called that are age identities, and that are private keys of OpenPGP.
+/// How the entries of that Secret are called that are age identities: `NAME.agekey` opens what is applied into any namespace,
+/// and `NAMESPACE_NAME.agekey` what is applied into that one.
 pub const AGE_ENTRY: &str = ".agekey";
+
+/// In an entry's name after a namespace, which has none in its own.
+pub const NAMESPACE_END: char = '_';
+
+/// What a Secret has at its top. Of anything else an API server keeps nothing, or says what it is in words that may quote it.
+const FIELDS: [&str; 7] = ["apiVersion", "kind", "metadata", "type", "immutable", "data", "stringData"];
 
 /// Values that are sealed. A Secret holds a mebibyte, and each costs a hundred bytes of its own: of more, hardly any could
 /// hold anything, and each has to be deciphered.
@@ -43,6 +50,10 @@ pub enum SealedError {
     Kind,
     #[error("`{0}` is missing or sealed, and has to be readable")]
     Header(String),
+    #[error("it has `{0}`, which no Secret has")]
+    NotOfASecret(String),
+    #[error("its `sops` key has more than one rule, and SOPS writes and reads one")]
+    Rules,
     #[error("SOPS sealed no value of it")]
     NothingSealed,
     #[error("it has more than {SEALED_VALUES_MAX} sealed values")]
@@ -72,6 +83,10 @@ impl SealedError {
             Self::NothingSealed => {
                 "run `sops encrypt --in-place` on the file before it is committed, and change its secrets: they may be in Git"
             }
+            Self::NotOfASecret(_) => {
+                "take that out, and seal it again: a Secret has `type`, `immutable`, `data` and `stringData`"
+            }
+            Self::Rules => "keep one of them in `.sops.yaml`, and seal it anew",
             Self::TooManyValues | Self::TooManyKeys { .. } => "split the Secret",
             Self::Unsupported(_) => "seal it anew without that",
             Self::OtherKeys(_) => {
@@ -119,6 +134,9 @@ impl Sealed {
                 _ => {}
             }
         }
+        if let Some((other, _)) = self.fields.iter().find(|(name, _)| !FIELDS.contains(&name.as_str())) {
+            return Err(SealedError::NotOfASecret(other.chars().filter(|it| !it.is_control()).take(60).collect()));
+        }
         let metadata = self.fields.iter().find(|(name, _)| name == "metadata").map(|(_, value)| value);
         let name = metadata.and_then(|metadata| metadata.field("name")).and_then(Ordered::text);
         if name.is_none_or(|name| name.is_empty() || name.starts_with(SEALED_VALUE)) {
@@ -145,10 +163,10 @@ pub fn text_of(object: &Value) -> Option<&str> {
 }
 
 /// The overlay with what was opened: all but the metadata is the document's, and the metadata is the overlay's. What was opened has
-/// to be the object whose name it goes under: a document that says its namespace opens in no other.
+/// to be the object whose name it goes under. That keeps mistakes from being applied, and nobody who means it: SOPS' MAC covers values
+/// in their order and not their keys, so that whoever writes to the repo can make another key of what said the namespace.
 pub fn laid_on(opened: Vec<(String, Ordered)>, overlay: &Value) -> Result<Value, SealedError> {
-    let mut object: Map<String, Value> = opened.into_iter().map(|(name, value)| (name, value.into_json())).collect();
-    object.remove("status");
+    let object: Map<String, Value> = opened.into_iter().map(|(name, value)| (name, value.into_json())).collect();
     let document = Value::Object(object);
     let (said, is) = (ObjectKey::of(overlay), ObjectKey::of(&document));
     let is_it = said.as_ref().zip(is.as_ref()).is_some_and(|(said, is)| {
@@ -235,7 +253,12 @@ mod tests {
         assert!(refused(&other("ConfigMap", "a"), &sops()).contains("only Secrets"));
         assert!(refused(&other("Secret", VALUE), &sops()).contains("metadata.name"));
         assert!(refused(&other(VALUE, "a"), &sops()).contains("`kind`"));
-        assert!(refused(header(), &with(r#""shamir_threshold":2"#)).contains("shamir_threshold"));
+        assert!(refused(header(), &with(r#""key_groups":[{"age":[]}],"shamir_threshold":2"#)).contains("key_groups"));
+        assert_eq!(refused(header(), &with(r#""shamir_threshold":2"#)), "", "of one group it says nothing");
+        let two = with(r#""encrypted_suffix":"a","encrypted_regex":"b""#);
+        assert_eq!(Sealed::read(&text(header(), &two)).err(), Some(SealedError::Rules));
+        let more = format!(r#"{},"status":{{"a":"b"}}"#, header());
+        assert!(refused(&more, &sops()).contains("`status`, which no Secret has"));
         assert!(refused(header(), &with(r#""encrypted_comment_regex":"x""#)).contains("encrypted_comment_regex"));
         assert!(refused(header(), &kms).contains("AWS KMS, Vault"), "{}", refused(header(), &kms));
         let plain = text(header(), &sops()).replacen(VALUE, "x", 2);

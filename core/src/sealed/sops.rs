@@ -24,9 +24,11 @@ const SERVICES: [(&str, &str); 5] = [
 ];
 
 /// What changes how a document is sealed, and is not supported: with groups, parts of a data key have to be put together; comments
-/// do not reach a cluster.
-const UNSUPPORTED: [&str; 4] =
-    ["key_groups", "shamir_threshold", "encrypted_comment_regex", "unencrypted_comment_regex"];
+/// do not reach a cluster. A `shamir_threshold` without groups is of no meaning.
+const UNSUPPORTED: [&str; 3] = ["key_groups", "encrypted_comment_regex", "unencrypted_comment_regex"];
+
+/// Which names SOPS leaves readable, with what is under them, where no rule is given.
+const DEFAULT_SUFFIX: &str = "_unencrypted";
 
 /// The `sops` key of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +41,7 @@ pub struct Sops {
     pub pgp: Vec<PgpKey>,
     /// As people call those services that hold a key for it, too.
     pub services: Vec<&'static str>,
-    pub rules: Rules,
+    pub rule: Rule,
     /// What is readable is not covered by the MAC.
     pub mac_only_encrypted: bool,
 }
@@ -60,13 +62,13 @@ pub struct PgpKey {
     pub sealed: String,
 }
 
-/// Which values are sealed; each rule is empty where there is none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rules {
-    pub unencrypted_suffix: String,
-    pub encrypted_suffix: String,
-    pub unencrypted_regex: String,
-    pub encrypted_regex: String,
+/// Which values are sealed: all under a name that ends so or matches, or all but those.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rule {
+    UnencryptedSuffix(String),
+    EncryptedSuffix(String),
+    UnencryptedRegex(String),
+    EncryptedRegex(String),
 }
 
 impl Sops {
@@ -87,14 +89,9 @@ impl Sops {
         let services = SERVICES.iter().filter(|(field, _)| is_said(&field)).map(|(_, name)| *name).collect();
         let age = keys(sops, "age", "recipient")?.map(|(recipient, sealed)| AgeKey { recipient, sealed }).collect();
         let pgp = keys(sops, "pgp", "fp")?.map(|(fingerprint, sealed)| PgpKey { fingerprint, sealed }).collect();
-        let rules = Rules {
-            unencrypted_suffix: rule(sops, "unencrypted_suffix")?,
-            encrypted_suffix: rule(sops, "encrypted_suffix")?,
-            unencrypted_regex: rule(sops, "unencrypted_regex")?,
-            encrypted_regex: rule(sops, "encrypted_regex")?,
-        };
+        let rule = Rule::of(sops)?;
         let mac_only_encrypted = sops.field("mac_only_encrypted") == Some(&Ordered::Bool(true));
-        let read = Self { mac, last_modified, age, pgp, services, rules, mac_only_encrypted };
+        let read = Self { mac, last_modified, age, pgp, services, rule, mac_only_encrypted };
         if read.age.is_empty() { Err(read.nobodys()) } else { Ok(read) }
     }
 
@@ -103,6 +100,23 @@ impl Sops {
         let pgp = (!self.pgp.is_empty()).then_some("PGP");
         let others: Vec<_> = pgp.into_iter().chain(self.services.iter().copied()).collect();
         if others.is_empty() { SealedError::Field("age") } else { SealedError::OtherKeys(others.join(", ")) }
+    }
+}
+
+impl Rule {
+    /// As SOPS: there is one, or the suffix that it has without any.
+    fn of(sops: &Ordered) -> Result<Self, SealedError> {
+        let said = [
+            rule(sops, "unencrypted_suffix")?.map(Self::UnencryptedSuffix),
+            rule(sops, "encrypted_suffix")?.map(Self::EncryptedSuffix),
+            rule(sops, "unencrypted_regex")?.map(Self::UnencryptedRegex),
+            rule(sops, "encrypted_regex")?.map(Self::EncryptedRegex),
+        ];
+        let mut said = said.into_iter().flatten();
+        match (said.next(), said.next()) {
+            (_, Some(_)) => Err(SealedError::Rules),
+            (one, None) => Ok(one.unwrap_or_else(|| Self::UnencryptedSuffix(DEFAULT_SUFFIX.to_owned()))),
+        }
     }
 }
 
@@ -134,10 +148,11 @@ fn keys(sops: &Ordered, list: &'static str, name: &str) -> Result<impl Iterator<
     Ok(keys.collect::<Result<Vec<_>, _>>()?.into_iter())
 }
 
-fn rule(sops: &Ordered, field: &'static str) -> Result<String, SealedError> {
+fn rule(sops: &Ordered, field: &'static str) -> Result<Option<String>, SealedError> {
     match sops.field(field) {
-        None | Some(Ordered::Null) => Ok(String::new()),
-        Some(Ordered::Text(text)) if text.len() <= RULE_BYTES_MAX => Ok(text.clone()),
+        None | Some(Ordered::Null) => Ok(None),
+        Some(Ordered::Text(text)) if text.is_empty() => Ok(None),
+        Some(Ordered::Text(text)) if text.len() <= RULE_BYTES_MAX => Ok(Some(text.clone())),
         Some(_) => Err(SealedError::Field(field)),
     }
 }

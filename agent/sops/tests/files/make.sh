@@ -18,7 +18,7 @@ printf 'creation_rules:\n  - {age: %s, encrypted_regex: "%s", mac_only_encrypted
 rm "$rules"
 seal --age "$one" --unencrypted-regex '^(apiVersion|kind|metadata|type|immutable)$' plain.yaml > unencrypted-regex.yaml
 seal --age "$one" --encrypted-suffix Data plain.yaml > encrypted-suffix.yaml
-seal --age "$one" --encrypted-regex '^(nested|stringData)$' types.yaml > types-sealed.yaml
+seal --age "$one" --encrypted-regex '^(nested|stringData)$' --output-type json types.yaml > types-sealed.json
 seal --age "$one" plain.yaml > all.yaml
 # In no namespace of its own, for whichever a target has; and what comes after it, for another key.
 sed '/namespace: shop/d' plain.yaml > anywhere.yaml

@@ -29,6 +29,7 @@ use uuid::Uuid;
 
 use super::client::{Apply, Cluster, FIELD_MANAGER, Live, Onto};
 use super::keyring::{Keyring, is_sealed};
+use super::quoted::quotes;
 use crate::clock;
 use crate::journal::{Fence, JournalError};
 
@@ -62,13 +63,20 @@ pub(super) async fn carry_out(
 ) -> Result<Answer, JournalError> {
     let sealed = body.clone().filter(is_sealed);
     let on_its_way = Attempt { cluster, keyring, fence, step, permit, sealed: sealed.as_ref() };
+    let mut opened = None;
     let found = match &step.act {
         Act::Apply { inspect_first, .. } => match on_its_way.opened(body).await {
-            Ok(body) => on_its_way.apply_or_replace(*inspect_first, body).await,
+            Ok(body) => {
+                opened = Some(body.clone());
+                on_its_way.apply_or_replace(*inspect_first, body).await
+            }
             Err(error) => Err(error.into()),
         },
         Act::Correct { writes, .. } => match on_its_way.opened(body).await {
-            Ok(body) => Question { attempt: on_its_way, body, writes: *writes }.answer().await,
+            Ok(body) => {
+                opened = Some(body.clone());
+                Question { attempt: on_its_way, body, writes: *writes }.answer().await
+            }
             Err(error) => Err(error.into()),
         },
         Act::Inspect => inspect(cluster, step).await.map(Answer::from).map_err(Stopped::from),
@@ -76,26 +84,34 @@ pub(super) async fn carry_out(
         Act::Orphan { version } => on_its_way.release(version, None).await.map(Answer::from),
         Act::Give { version, to } => on_its_way.release(version, Some(*to)).await.map(Answer::from),
     };
-    match found {
+    let answer = match found {
         // What is not there needs neither deleting nor releasing.
         Err(Stopped::Failed(ClusterError::NotFound))
             if matches!(step.act, Act::Inspect | Act::Delete { .. } | Act::Orphan { .. } | Act::Give { .. }) =>
         {
-            Ok(Finding::Gone.into())
+            Finding::Gone.into()
         }
-        Err(Stopped::Failed(error)) => Ok(Finding::Failed(error).into()),
-        Err(Stopped::Unasked(error)) => Ok(Finding::Unasked(error).into()),
-        Err(Stopped::Replaced(error)) => Err(error),
-        Ok(answer) => Ok(if let Some(sealed) = sealed { as_sealed(answer, sealed) } else { answer }),
-    }
+        Err(Stopped::Failed(error)) => Finding::Failed(error).into(),
+        Err(Stopped::Unasked(error)) => Finding::Unasked(error).into(),
+        Err(Stopped::Replaced(error)) => return Err(error),
+        Ok(answer) => answer,
+    };
+    Ok(match sealed.zip(opened) {
+        Some((sealed, opened)) => as_sealed(answer, sealed, &opened),
+        None => answer,
+    })
 }
 
-/// What was opened is kept by nobody.
-fn as_sealed(mut answer: Answer, sealed: Body) -> Answer {
-    if let Finding::Applied { body, .. } = &mut answer.finding {
-        *body = sealed;
-    }
-    answer
+/// What was opened is kept by nobody, and told by nobody, whatever was said of it.
+fn as_sealed(answer: Answer, sealed: Body, opened: &Body) -> Answer {
+    let unquoted = |error: ClusterError| error.without_quotes(&|words| quotes(opened, words));
+    let finding = match answer.finding {
+        Finding::Applied { uid, version, condition, .. } => Finding::Applied { uid, version, condition, body: sealed },
+        Finding::Failed(error) => Finding::Failed(unquoted(error)),
+        Finding::Unasked(error) => Finding::Unasked(unquoted(error)),
+        other => other,
+    };
+    Answer { finding, ..answer }
 }
 
 /// Whose what is there is, to whom would apply that body.
@@ -177,7 +193,7 @@ impl Attempt<'_> {
     /// What is to be applied of the body that a bundle has.
     async fn opened(&self, body: Option<Body>) -> Result<Body, ClusterError> {
         let missing = || ClusterError::rejected("BodyMissing", "the object's body never came");
-        let opened = self.keyring.open(body.ok_or_else(missing)?).await?;
+        let opened = self.keyring.open(&self.step.key, body.ok_or_else(missing)?).await?;
         Ok(yielding(&self.step.key, opened))
     }
 

@@ -7,6 +7,7 @@
 //! | `assignments` | the other loop: shows each target to the people of the cluster, and hears whom they suspend |
 //! | `carry_out` | one step: its requests, one after the other |
 //! | `keyring` | the cluster's keys, and with them what SOPS sealed |
+//! | `quoted` | whether somebody's words quote what was opened |
 //! | `client` | the API server; the only module that knows `kube`. Identity and journal keep their Secrets with it |
 
 pub(crate) mod assignments;
@@ -14,6 +15,7 @@ mod carry_out;
 pub(crate) mod client;
 mod dry_run;
 mod keyring;
+mod quoted;
 mod reconcile;
 
 pub(crate) use reconcile::{ReconcileError, serve};
