@@ -67,7 +67,7 @@ pub(crate) const KUSTOMIZATION: &[Rule] = &[
     ),
     none(
         "spec.decryption",
-        "agents open Secrets that SOPS sealed for age: put the keys into the Secret `bellwether-sops-keys` beside each agent; what is sealed for PGP or a cloud alone, and what is no Secret, is refused: see docs/secrets.md",
+        "agents open Secrets that SOPS sealed for age: put what `secretRef` holds into the Secret `bellwether-sops-keys` beside each agent, as an entry `NAMESPACE_NAME.agekey` for each namespace that this Kustomization applies Secrets into (`NAME.agekey` opens in every namespace); what is sealed for PGP or a cloud alone, and what is no Secret, is refused: see docs/secrets.md",
     ),
     differs(
         "spec.deletionPolicy",
