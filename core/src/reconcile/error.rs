@@ -118,7 +118,7 @@ impl ClusterError {
                 Self::Absent { fields: all(fields), why: Box::new(why.without_quotes(quotes)) }
             }
             Self::Retry { after, message } => Self::Retry { after, message: told(message) },
-            Self::KindMissing { .. } | Self::NotFound | Self::Leaving { .. } => self,
+            Self::KindMissing { .. } | Self::NotFound | Self::Leaving { .. } | Self::Policy(_) => self,
         }
     }
 

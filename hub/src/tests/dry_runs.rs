@@ -57,6 +57,7 @@ impl Beside {
             apis: None,
             definitions: None,
             dry_runs,
+            acts_as_accounts: true,
         };
         for message in [AgentMessage::Hello(hello), AgentMessage::Heartbeat] {
             to_hub.send(Ok(message.into())).await.expect("there is room");
