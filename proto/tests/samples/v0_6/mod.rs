@@ -18,6 +18,7 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
     for message in &mut messages {
         if let AgentMessage::Hello(hello) = message {
             hello.dry_runs = DryRuns::Taken;
+            hello.acts_as_accounts = true;
         }
     }
     let report = messages.iter_mut().find_map(|message| match message {
