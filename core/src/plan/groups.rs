@@ -77,11 +77,17 @@ pub fn group(changes: Vec<ClusterChange>) -> Vec<Shared> {
         one.group.clusters.sort();
     }
     groups.sort_by(|one, other| {
-        let place = |group: &PlanGroup| (!group.counts.is_any(), Reverse(group.clusters.len()));
+        let place = |group: &PlanGroup| (!is_refused(group), !group.counts.is_any(), Reverse(group.clusters.len()));
         let (one, other) = (&one.group, &other.group);
         place(one).cmp(&place(other)).then_with(|| one.clusters.cmp(&other.clusters))
     });
     groups
+}
+
+/// Where an API server would not have something: that is told first, and left out nowhere.
+fn is_refused(group: &PlanGroup) -> bool {
+    let counts = group.dry_run.as_ref().map(|said| &said.counts);
+    counts.is_some_and(|counts| counts.iter().any(|(fate, count)| fate.is_refusal() && *count > 0))
 }
 
 /// Whoever was not asked stands with those for which the same changes, and of whom most said the same.
@@ -119,10 +125,12 @@ fn digest_of(objects: &[Arc<PlanObject>], known: &mut BTreeMap<*const PlanObject
 
 /// As much of them as is told, and how many groups are left out. Objects are named also where their fields are not told.
 pub fn cut(all: Vec<Shared>) -> (Vec<PlanGroup>, usize) {
-    let more = all.len().saturating_sub(GROUPS_MAX);
+    // As many of those as clusters are asked at most.
+    let told = all.iter().filter(|one| is_refused(&one.group)).count().max(GROUPS_MAX);
+    let more = all.len().saturating_sub(told);
     let mut groups = Vec::new();
     let mut left = FIELDS_BYTES_MAX;
-    for Shared { mut group, objects } in all.into_iter().take(GROUPS_MAX) {
+    for Shared { mut group, objects } in all.into_iter().take(told) {
         group.more_objects = objects.len().saturating_sub(OBJECTS_MAX);
         group.objects = objects.iter().take(OBJECTS_MAX).map(|object| PlanObject::clone(object)).collect();
         for object in &mut group.objects {
@@ -136,6 +144,11 @@ pub fn cut(all: Vec<Shared>) -> (Vec<PlanGroup>, usize) {
             said.more_objects = said.objects.len().saturating_sub(OBJECTS_MAX);
             said.objects.truncate(OBJECTS_MAX);
             for object in &mut said.objects {
+                // A text that is cut is told as three dots.
+                match left.checked_sub(object.message.len()) {
+                    Some(rest) => left = rest,
+                    None => "…".clone_into(&mut object.message),
+                }
                 let bytes = serde_json::to_vec(&(&object.fields, &object.admitted)).map_or(0, |bytes| bytes.len());
                 match left.checked_sub(bytes) {
                     Some(rest) => left = rest,
@@ -158,7 +171,7 @@ mod tests {
     use super::*;
     use crate::ObjectKey;
     use crate::dry_run::Fate;
-    use crate::plan::{ObjectChange, PlanField};
+    use crate::plan::{ObjectChange, PlanField, PlanTried};
 
     fn object(name: &str, value: &str) -> PlanObject {
         let key =
@@ -221,7 +234,42 @@ mod tests {
                 (clusters.join(" "), group.dry_run.as_ref().map(|said| (said.answered, said.counts[&Fate::Refused])))
             })
             .collect();
-        assert_eq!(told, [("b c d e".to_owned(), Some((2, 0))), ("a".to_owned(), Some((1, 1)))]);
+        assert_eq!(told, [("a".to_owned(), Some((1, 1))), ("b c d e".to_owned(), Some((2, 0)))], "a refusal first");
+    }
+
+    #[test]
+    fn a_group_that_is_refused_is_told_however_many_there_are_and_its_words_have_a_bound() {
+        let tried = |at: usize| PlanTried {
+            key: object(&format!("o{at}"), "1").key,
+            fate: Fate::Refused,
+            message: "n".repeat(512),
+            drifted: false,
+            fields: Vec::new(),
+            more_fields: false,
+            admitted: Vec::new(),
+        };
+        let said = || {
+            let objects = (0..OBJECTS_MAX).map(tried).collect();
+            Some(PlanDryRun { answered: 1, counts: [(Fate::Refused, 1)].into(), objects, more_objects: 0 })
+        };
+        let plain = (0..100).flat_map(|at| ["a", "b"].map(|way| (format!("{way}{at}"), at)));
+        let mut all: Vec<_> =
+            plain.map(|(cluster, at)| change(&cluster, vec![object(&format!("x{at}"), "1")], 1)).collect();
+        all.extend((0..100).map(|at| ClusterChange {
+            dry_run: said(),
+            ..change(&format!("z{at}"), vec![object(&format!("y{at}"), "1")], 1)
+        }));
+
+        let (groups, more) = cut(group(all));
+
+        assert_eq!((groups.len(), more), (100, 100));
+        assert!(groups.iter().all(|group| group.clusters[0].as_str().starts_with('z')));
+        let bytes: usize = groups
+            .iter()
+            .flat_map(|group| &group.dry_run.as_ref().expect("said").objects)
+            .map(|object| object.message.len())
+            .sum();
+        assert!(bytes <= FIELDS_BYTES_MAX + 100 * OBJECTS_MAX * "…".len(), "{bytes}");
     }
 
     #[test]
