@@ -15,7 +15,10 @@ use crate::{Digest, ObjectKey, TargetId};
 
 mod values;
 
-pub use values::{ChangedValue, ChangedValues, VALUE_BYTES_MAX, VALUES_BYTES_MAX, VALUES_MAX, Wanted, changed_values};
+pub use values::{
+    ChangedValue, ChangedValues, VALUE_BYTES_MAX, VALUES_BYTES_MAX, VALUES_MAX, Wanted, changed_values,
+    changed_values_without,
+};
 
 /// Paths that one drift names.
 pub const FIELDS_MAX: usize = 20;

@@ -13,11 +13,13 @@ use uuid::Uuid;
 
 use crate::bundle::Manifest;
 use crate::drift::{ChangedValue, ChangedValues, VALUES_MAX};
+use crate::object::is_secret_kind;
 use crate::plan::{HIDDEN, Hidden};
+use crate::quoting::without_values;
 use crate::reconcile::ClusterError;
 use crate::report::bounded_text;
 use crate::session::SyncOptions;
-use crate::{Digest, Name, TargetId};
+use crate::{Digest, Name, ObjectKey, TargetId};
 
 /// At a time in one cluster. Whoever plans more waits for nobody: the plan says so.
 pub const AT_ONCE_MAX: usize = 2;
@@ -42,6 +44,10 @@ pub const MESSAGE_BYTES_MAX: usize = 512;
 
 /// From the question to the last answer: somebody waits for it.
 pub const DEADLINE: SignedDuration = SignedDuration::from_secs(30);
+
+/// Of that an agent has so much less, to say what it found out, and for that to arrive: a part of an answer that is there
+/// says more than a whole one that is not.
+pub const MARGIN: SignedDuration = SignedDuration::from_secs(4);
 
 /// Whether an agent answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,7 +105,8 @@ pub enum Fate {
     /// The API server serves no such kind.
     KindMissing,
     NamespaceMissing,
-    /// Nobody could tell.
+    /// Nobody could tell; or it is a fate that only a later version knows.
+    #[serde(other)]
     Unknown,
 }
 
@@ -158,6 +165,13 @@ pub enum Unanswered {
     Busy,
     /// What came could not be read.
     Unreadable,
+    /// Even without any values and words it has no room.
+    TooLong,
+    /// The agent's stream ended before it answered.
+    Lost,
+    /// As a later version may say.
+    #[serde(other)]
+    Other,
 }
 
 /// What an agent answers; as JSON.
@@ -171,7 +185,8 @@ pub enum DryRunAnswer {
 
 impl Tried {
     pub fn new(fate: Fate, message: impl Into<String>) -> Self {
-        let message = bounded_text(&message.into(), MESSAGE_BYTES_MAX);
+        // It is cut later, since what is hidden is searched for before.
+        let message = message.into();
         Self { fate, message, values: ChangedValues::default(), admitted: ChangedValues::default() }
     }
 
@@ -203,13 +218,13 @@ impl Tried {
 
     /// As much as an honest agent tells.
     fn bound(&mut self) {
-        self.message = bounded_text(&self.message, MESSAGE_BYTES_MAX);
+        self.message = cut(&without_values(&self.message));
         for told in [&mut self.values, &mut self.admitted] {
             told.are_more |= told.values.len() > VALUES_MAX;
             told.values.truncate(VALUES_MAX);
             for ChangedValue { path, found, wanted, .. } in &mut told.values {
                 for text in [Some(path), found.as_mut(), wanted.as_mut()].into_iter().flatten() {
-                    *text = bounded_text(text, MESSAGE_BYTES_MAX);
+                    *text = cut(text);
                 }
             }
         }
@@ -223,9 +238,25 @@ impl Tried {
         }
     }
 
-    /// Without what is hidden, wherever it stands in what is told.
+    /// The same, and says why.
+    pub fn withhold_values(&mut self) {
+        let had = !self.values.values.is_empty() || !self.admitted.values.is_empty();
+        self.drop_values();
+        if had && self.message.is_empty() {
+            UNKNOWN_SECRET.clone_into(&mut self.message);
+        }
+    }
+
+    fn drop_message(&mut self) {
+        if self.message.len() > ELLIPSIS.len() {
+            ELLIPSIS.clone_into(&mut self.message);
+        }
+    }
+
+    /// Without what is hidden, wherever it stands in what is told. What was cut before is hidden too if it may end with the start
+    /// of that.
     pub fn hide(&mut self, hidden: &Hidden) {
-        if hidden.is_in(&self.message) {
+        if stands_in(&self.message, hidden) {
             HIDDEN.clone_into(&mut self.message);
         }
         for told in [&mut self.values, &mut self.admitted] {
@@ -241,45 +272,66 @@ impl Tried {
     }
 }
 
-/// Whether something that is hidden stands in a value, which is JSON unless it was cut.
+/// Whether something that is hidden stands in a text, which may be JSON, also in part if it was cut.
 fn stands_in(text: &str, hidden: &Hidden) -> bool {
-    fn is_within(value: &Value, hidden: &Hidden) -> bool {
-        match value {
-            Value::Object(fields) => fields.iter().any(|(name, field)| hidden.is_in(name) || is_within(field, hidden)),
-            Value::Array(items) => items.iter().any(|item| is_within(item, hidden)),
-            Value::String(text) => hidden.is_in(text),
-            _ => false,
-        }
-    }
-    let is_in_value = || serde_json::from_str(text).is_ok_and(|value| is_within(&value, hidden));
-    // Of one that was cut: marks that JSON puts before others are taken out.
-    hidden.is_in(text) || is_in_value() || hidden.is_in(&text.replace('\\', ""))
+    let is_in_value = || serde_json::from_str(text).is_ok_and(|value: Value| hidden.is_in_value(&value));
+    // Marks that JSON puts before others are taken out.
+    let plain = text.replace('\\', "");
+    let is_cut_in = |text: &str| text.strip_suffix(ELLIPSIS).is_some_and(|text| hidden.is_cut_in(text));
+    hidden.is_in(text) || is_in_value() || hidden.is_in(&plain) || is_cut_in(text) || is_cut_in(&plain)
 }
+
+fn cut(text: &str) -> String {
+    if text.len() <= MESSAGE_BYTES_MAX {
+        return bounded_text(text, MESSAGE_BYTES_MAX);
+    }
+    bounded_text(text, MESSAGE_BYTES_MAX - ELLIPSIS.len()) + ELLIPSIS
+}
+
+/// At the end of what was cut, or for all of it.
+const ELLIPSIS: &str = "…";
+
+/// Why nothing is told of what an object holds.
+const UNKNOWN_SECRET: &str = "what a Secret of the target holds there is not known, so no values are told";
 
 const NO_DRY_RUN: &str = "does not support dry run";
 
 impl DryRunAnswer {
-    /// As it travels, before it is compressed. What has no room is told without its values, the last ones first.
-    pub fn encode(mut self) -> Vec<u8> {
-        let mut bytes = self.to_json();
+    /// As it travels, compressed by `compress`: as it is checked where it arrives. What has no room is told without its values and
+    /// then without its message, the last ones first.
+    pub fn encode(mut self, compress: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
         if let Self::Tried(all) = &mut self {
-            let mut over = bytes.len().saturating_sub(ANSWER_BYTES_MAX);
-            for one in all.iter_mut().rev() {
-                if over == 0 {
+            all.iter_mut().for_each(Tried::bound);
+        }
+        for drop in [Tried::drop_values, Tried::drop_message] {
+            let mut kept = self.len();
+            loop {
+                if let Some(packed) = self.pack(compress) {
+                    return packed;
+                }
+                if kept == 0 {
                     break;
                 }
-                let size = |one: &Tried| serde_json::to_vec(one).map_or(0, |bytes| bytes.len());
-                let before = size(one);
-                one.drop_values();
-                over = over.saturating_sub(before - size(one).min(before));
+                kept /= 2;
+                if let Self::Tried(all) = &mut self {
+                    all[kept..].iter_mut().for_each(drop);
+                }
             }
-            bytes = self.to_json();
         }
-        bytes
+        Self::Unanswered(Unanswered::TooLong).pack(compress).unwrap_or_default()
     }
 
-    fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("an answer is JSON")
+    fn len(&self) -> usize {
+        if let Self::Tried(all) = self { all.len() } else { 0 }
+    }
+
+    /// If it has room.
+    fn pack(&self, compress: fn(&[u8]) -> Vec<u8>) -> Option<Vec<u8>> {
+        let plain = serde_json::to_vec(self).expect("an answer is JSON");
+        if plain.len() > ANSWER_BYTES_MAX {
+            return None;
+        }
+        Some(compress(&plain)).filter(|packed| packed.len() <= ANSWER_PACKED_BYTES_MAX)
     }
 
     /// What an agent says of a bundle; `None`: it is no answer to that.
@@ -304,15 +356,20 @@ pub fn count<'a>(all: impl IntoIterator<Item = &'a Tried>) -> BTreeMap<Fate, usi
     counts
 }
 
-/// Of bodies by their digests those that are asked about: those of `first` before the others, as many as there is room for.
+/// Of bodies by their digests those that are asked about, as many as there is room for: those of `first` before the others, new
+/// definitions before all, since without one nobody can tell what needs it; then Secrets, since without one no values are told.
 pub fn choose<'a>(
     manifest: &Manifest,
     first: &dyn Fn(&Digest) -> bool,
     body: &dyn Fn(&Digest) -> Option<&'a [u8]>,
     compress: fn(&[u8]) -> Vec<u8>,
 ) -> Vec<Vec<u8>> {
-    let mut digests: Vec<_> = manifest.entries().iter().map(|entry| entry.digest).collect();
-    digests.sort_by_key(|digest| !first(digest));
+    let mut entries: Vec<_> = manifest.entries().iter().collect();
+    entries.sort_by_key(|entry| {
+        let is_first = first(&entry.digest);
+        (!(is_first && is_definition(&entry.key)), !is_first, !is_secret_kind(&entry.key.kind))
+    });
+    let digests: Vec<_> = entries.into_iter().map(|entry| entry.digest).collect();
     let (mut chosen, mut known) = (Vec::new(), std::collections::BTreeSet::new());
     let (mut plain_left, mut packed_left) = (OBJECTS_BYTES_MAX, ASKED_BYTES_MAX);
     for digest in digests.into_iter().filter(|digest| known.insert(*digest)) {
@@ -326,11 +383,16 @@ pub fn choose<'a>(
     chosen
 }
 
+/// Of a kind of objects.
+pub(crate) fn is_definition(key: &ObjectKey) -> bool {
+    (key.group(), key.kind.as_str()) == ("apiextensions.k8s.io", "CustomResourceDefinition")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ObjectKey;
     use crate::bundle::Entry;
+    use crate::drift::Wanted;
 
     fn changed(found: &str) -> Tried {
         let value = ChangedValue {
@@ -365,17 +427,75 @@ mod tests {
         assert!(by_name.values.are_more, "nothing is left out without a word");
     }
 
+    /// What is random is compressed to no less.
+    fn as_is(bytes: &[u8]) -> Vec<u8> {
+        bytes.to_vec()
+    }
+
     #[test]
     fn an_answer_that_is_too_long_is_told_without_values_of_the_last_ones() {
         let all: Vec<_> = (0..6_000).map(|_| changed(&format!("\"{}\"", "x".repeat(250)))).collect();
 
-        let bytes = DryRunAnswer::Tried(all).encode();
+        let bytes = DryRunAnswer::Tried(all).encode(as_is);
 
-        assert!(bytes.len() <= ANSWER_BYTES_MAX, "{}", bytes.len());
+        assert!(bytes.len() <= ANSWER_PACKED_BYTES_MAX, "{}", bytes.len());
         let Some(DryRunAnswer::Tried(told)) = DryRunAnswer::decode(&bytes, 6_000) else { panic!("it is an answer") };
         assert!(!told[0].values.values.is_empty() && told[5_999].values.values.is_empty());
         assert!(told[5_999].values.are_more);
         assert_eq!(DryRunAnswer::decode(&bytes, 5_999), None, "it is of another bundle");
+    }
+
+    #[test]
+    fn of_many_refusals_the_last_ones_are_told_without_their_words() {
+        let all: Vec<_> = (0..4_000).map(|_| Tried::new(Fate::Refused, "n".repeat(MESSAGE_BYTES_MAX))).collect();
+
+        let bytes = DryRunAnswer::Tried(all).encode(as_is);
+
+        assert!(bytes.len() <= ANSWER_PACKED_BYTES_MAX, "{}", bytes.len());
+        let Some(DryRunAnswer::Tried(told)) = DryRunAnswer::decode(&bytes, 4_000) else { panic!("it is an answer") };
+        assert_eq!(told[0].message.len(), MESSAGE_BYTES_MAX);
+        assert_eq!((told[3_999].fate, told[3_999].message.as_str()), (Fate::Refused, "…"));
+    }
+
+    #[test]
+    fn half_of_what_is_hidden_is_told_nowhere_either() {
+        let hidden = Hidden::new(["hunter2-long-password"]);
+        let long = format!("{}hunter2-long-password", "x".repeat(240));
+        let object = |value: &str| serde_json::json!({"kind": "ConfigMap", "data": {"a": value}});
+        let told_by_agent =
+            crate::drift::changed_values_without(&hidden, Wanted::After(&object("b")), &object(&long)).values;
+        // As of an agent that does not know of it.
+        let values = crate::drift::changed_values(Wanted::After(&object("b")), &object(&long));
+        let message = format!("{}hunter2-long-password", "y".repeat(MESSAGE_BYTES_MAX - 13));
+        let unhidden = Tried { values, ..Tried::new(Fate::Changed, message.clone()) };
+        let packed = DryRunAnswer::Tried(vec![unhidden]).encode(as_is);
+        let Some(DryRunAnswer::Tried(mut told)) = DryRunAnswer::decode(&packed, 1) else { panic!("it is an answer") };
+        assert!(format!("{told:?}").contains("hunter2"));
+
+        told[0].hide(&hidden);
+        let mut own = Tried::new(Fate::Refused, message);
+        own.hide(&hidden);
+
+        let text = format!("{told:?} {told_by_agent:?} {own:?}");
+        assert!(!text.contains("hunt"), "{text}");
+    }
+
+    #[test]
+    fn what_only_a_later_version_says_is_unknown() {
+        let answer = |text: &str| DryRunAnswer::decode(text.as_bytes(), 1);
+
+        assert_eq!(answer(r#"{"tried":[{"fate":"teleported"}]}"#), Some(DryRunAnswer::Tried(vec![Tried::unknown("")])));
+        let other = DryRunAnswer::Unanswered(Unanswered::Other);
+        assert_eq!(answer(r#"{"unanswered":"on_holiday"}"#), Some(other));
+    }
+
+    #[test]
+    fn what_an_agent_quotes_is_told_without_the_values() {
+        let text = br#"{"tried":[{"fate":"refused","message":"spec.x: Invalid value: \"swordfish\": too long"}]}"#;
+
+        let Some(DryRunAnswer::Tried(told)) = DryRunAnswer::decode(text, 1) else { panic!("it is an answer") };
+
+        assert_eq!(told[0].message, "spec.x: Invalid value: …: too long");
     }
 
     #[test]

@@ -45,7 +45,8 @@ use outbox::Outbox;
 /// The ways between an executor and the rest of the agent.
 pub(crate) struct Ports {
     pub(crate) written: mpsc::Receiver<Written>,
-    pub(crate) dry_runs: mpsc::Receiver<DryRun>,
+    /// Each until when.
+    pub(crate) dry_runs: mpsc::Receiver<(tokio::time::Instant, DryRun)>,
     pub(crate) updates: mpsc::Sender<InventoryUpdate>,
     pub(crate) to_hub: mpsc::Sender<Outbound>,
     /// What is shown where it runs.

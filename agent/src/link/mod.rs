@@ -58,7 +58,8 @@ pub(crate) struct Link {
     /// Definitions that the hub does not have, and where they come from.
     pub(crate) wanted: watch::Sender<BTreeSet<Digest>>,
     pub(crate) definitions: mpsc::Receiver<Packed>,
-    pub(crate) dry_runs: mpsc::Sender<DryRun>,
+    /// Each until when, counted from when it came.
+    pub(crate) dry_runs: mpsc::Sender<(tokio::time::Instant, DryRun)>,
     /// Whether there is a stream, for whoever wants to see it.
     pub(crate) presence: watch::Sender<bool>,
 }
@@ -178,8 +179,10 @@ impl Link {
                         wanted.send_replace(definitions);
                     }
                     while let Some(asked) = session.take_dry_run() {
-                        if let Err(refused) = dry_runs.try_send(asked) {
-                            session.tell_dry_run(busy(refused.into_inner().id));
+                        let until =
+                            tokio::time::Instant::now() + Duration::try_from(asked.deadline).unwrap_or_default();
+                        if let Err(refused) = dry_runs.try_send((until, asked)) {
+                            session.tell_dry_run(busy(refused.into_inner().1.id));
                         }
                     }
                 }
@@ -211,7 +214,7 @@ fn handle_received(session: &mut AgentSession, message: Option<v1::FromHub>, now
 }
 
 fn busy(id: Uuid) -> DryRan {
-    DryRan { id, answer: compress(&DryRunAnswer::Unanswered(Unanswered::Busy).encode()) }
+    DryRan { id, answer: DryRunAnswer::Unanswered(Unanswered::Busy).encode(compress) }
 }
 
 fn client(channel: Channel) -> AgentsClient<Channel> {

@@ -204,3 +204,58 @@ async fn an_agent_in_which_it_is_switched_off_is_not_asked() {
 
     assert_eq!(fixture.dry_run(&[fixture.config_map("a", "1")]).await, DryRunAnswer::Unanswered(Unanswered::Off));
 }
+
+#[tokio::test]
+async fn what_a_secret_holds_that_the_branch_has_no_more_is_told_nowhere_nor_is_half_of_it() {
+    let mut fixture = fixture!();
+    let long = format!("{}hunter2-before", "x".repeat(240));
+    let (short, long) = (fixture.config_map("short", "db://hunter2-before@x"), fixture.config_map("long", &long));
+    // hunter2-before
+    let before = secret(&fixture, "aHVudGVyMi1iZWZvcmU=");
+    fixture.assign(1, &[fixture.namespace_object(), before, short, long]);
+    fixture.start_agent();
+    fixture.report(|report| report.applied).await;
+
+    let tried = tried(&fixture, &[fixture.config_map("short", "b"), fixture.config_map("long", "b")]).await;
+
+    assert_eq!(fates(&tried), [("long", Fate::Changed), ("short", Fate::Changed)]);
+    assert!(!format!("{tried:?}").contains("hunt"), "{tried:?}");
+    let found = |name: &str| tried[name].values.values[0].found.clone();
+    assert_eq!((found("long"), found("short")), (Some("\"(hidden)\"".to_owned()), Some("\"(hidden)\"".to_owned())));
+}
+
+#[tokio::test]
+async fn where_a_secret_is_somebody_elses_no_value_is_told() {
+    let mut fixture = fixture!();
+    fixture.assign(1, &[fixture.namespace_object(), fixture.config_map("uses", "swordfish77")]);
+    fixture.start_agent();
+    fixture.report(|report| report.applied).await;
+    let mut theirs = secret(&fixture, "c3dvcmRmaXNoNzc=");
+    theirs["metadata"]["labels"] = json!({});
+    fixture.create_as("somebody", theirs).await;
+
+    let tried = tried(&fixture, &[secret(&fixture, "aHVudGVyMi1hZnRlcg=="), fixture.config_map("uses", "b")]).await;
+
+    assert_eq!(fates(&tried), [("db", Fate::Exists), ("uses", Fate::Changed)]);
+    let uses = &tried["uses"];
+    assert!(uses.values.values.is_empty() && uses.values.are_more, "{uses:?}");
+    assert_eq!(uses.message, "what a Secret of the target holds there is not known, so no values are told");
+}
+
+#[tokio::test]
+async fn a_job_is_said_to_be_made_anew_only_where_it_would_be() {
+    let mut fixture = fixture!();
+    let job = |image: &str| {
+        let spec = json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": image}]});
+        fixture.object("batch/v1", "Job", "once", &json!({"spec": {"template": {"spec": spec}}}))
+    };
+    let (before, plain) = (job("one"), job("two"));
+    fixture.assign(1, &[fixture.namespace_object(), before]);
+    fixture.start_agent();
+    fixture.report(|report| report.applied).await;
+
+    let plain = tried(&fixture, &[plain]).await;
+
+    assert_eq!(plain["once"].fate, Fate::Refused, "{plain:?}");
+    assert!(plain["once"].message.contains("field is immutable"), "{plain:?}");
+}

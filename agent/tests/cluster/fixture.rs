@@ -497,6 +497,7 @@ impl Fixture {
     async fn create(&self, object: &Value, manager: &str) {
         let collection = match object["kind"].as_str() {
             Some("Namespace") => "/api/v1/namespaces".to_owned(),
+            Some("Secret") => format!("/api/v1/namespaces/{}/secrets", self.namespace),
             _ => format!("/api/v1/namespaces/{}/configmaps", self.namespace),
         };
         let request = http::Request::post(format!("{collection}?fieldManager={manager}"))

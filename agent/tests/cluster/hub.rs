@@ -353,7 +353,7 @@ async fn run_stream(
             continue;
         }
         // What is taken may bring a new effect: more objects to load.
-        if let Some(message) = session.take_outbound() {
+        if let Some(message) = session.take_outbound(Timestamp::now()) {
             outbound.send(Ok(message.into())).await.map_err(|_| Status::cancelled("the agent is gone"))?;
             continue;
         }

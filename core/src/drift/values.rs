@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::without_what_the_server_writes;
 use crate::object::is_secret_kind;
+use crate::plan::{HIDDEN, Hidden};
 
 /// Values that one drift tells. With their paths they are a few kilobytes in each direction, and a message of so many
 /// short ones has fewer fields than any message may have.
@@ -56,12 +57,17 @@ pub enum Wanted<'a> {
 /// What differs, value by value; of a Secret nothing, wherever it stands, since its values leave no cluster. At most
 /// [`VALUES_MAX`] of at most [`VALUES_BYTES_MAX`] together.
 pub fn changed_values(wanted: Wanted<'_>, found: &Value) -> ChangedValues {
+    changed_values_without(&Hidden::default(), wanted, found)
+}
+
+/// The same, without what is hidden: that is searched for before anything is cut, as half of it would be told otherwise.
+pub fn changed_values_without(hidden: &Hidden, wanted: Wanted<'_>, found: &Value) -> ChangedValues {
     let (wanted, only) = match wanted {
         Wanted::After(after) => (after, None),
         Wanted::Sent(sent, paths) => (sent, Some(paths)),
     };
     let (wanted, found) = (without_what_the_server_writes(wanted), without_what_the_server_writes(found));
-    let mut comparison = Comparison { only, told: ChangedValues::default(), bytes_left: VALUES_BYTES_MAX };
+    let mut comparison = Comparison { hidden, only, told: ChangedValues::default(), bytes_left: VALUES_BYTES_MAX };
     comparison.compare(Some(&wanted), Some(&found), &mut String::new());
     comparison.told
 }
@@ -87,6 +93,7 @@ fn is_at_or_below(path: &str, place: &str) -> bool {
 }
 
 struct Comparison<'a> {
+    hidden: &'a Hidden,
     /// `None`: all counts, also what was added.
     only: Option<&'a [String]>,
     told: ChangedValues,
@@ -145,13 +152,18 @@ impl Comparison<'_> {
             return;
         }
         let is_hidden = [wanted, found].into_iter().flatten().any(holds_a_secret);
-        if is_hidden || self.told.values.len() >= VALUES_MAX {
+        let is_named = self.hidden.is_in(path) || self.hidden.is_in(&path.replace('\\', ""));
+        if is_hidden || is_named || self.told.values.len() >= VALUES_MAX {
             self.told.are_more = true;
             return;
         }
         let mut is_cut = false;
         let mut shown = |value: Option<&Value>| {
-            let text = value.filter(|value| !value.is_null())?.to_string();
+            let value = value.filter(|value| !value.is_null())?;
+            let text = value.to_string();
+            if self.hidden.is_in(&text) || self.hidden.is_in_value(value) {
+                return Some(format!("\"{HIDDEN}\""));
+            }
             is_cut |= text.len() > VALUE_BYTES_MAX;
             Some(cut(text))
         };

@@ -75,6 +75,27 @@ impl Hidden {
         !self.texts.is_empty() && windows.any(|(at, window)| may_start(window) && self.is_start_of(&bytes[at..]))
     }
 
+    /// Whether one of them stands in the value, which may write it in another way than its text does.
+    pub fn is_in_value(&self, value: &Value) -> bool {
+        match value {
+            Value::Object(fields) => fields.iter().any(|(name, field)| self.is_in(name) || self.is_in_value(field)),
+            Value::Array(items) => items.iter().any(|item| self.is_in_value(item)),
+            Value::String(text) => self.is_in(text),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        }
+    }
+
+    /// Whether a text that was cut ends with the start of one of them: of fewer bytes nobody learns anything.
+    pub fn is_cut_in(&self, text: &str) -> bool {
+        const FEWEST: usize = 3;
+        let bytes = text.as_bytes();
+        (FEWEST..=bytes.len().min(KNOWN_BYTES_MAX)).any(|length| {
+            let end = &bytes[bytes.len() - length..];
+            let at = self.texts.partition_point(|text| **text < *end);
+            self.texts.get(at).is_some_and(|text| text.starts_with(end))
+        })
+    }
+
     fn is_start_of(&self, bytes: &[u8]) -> bool {
         let after = self.texts.partition_point(|text| **text <= *bytes);
         after.checked_sub(1).is_some_and(|at| bytes.starts_with(&self.texts[at]))

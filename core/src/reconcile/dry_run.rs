@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use uuid::Uuid;
+
 use super::bodies::Body;
 use super::metadata::Metadata;
 use super::owned::LastApplied;
@@ -12,8 +14,9 @@ use super::targets::Targets;
 use super::twins::find_twins;
 use crate::account::ActsAs;
 use crate::apply::is_applied_once;
-use crate::dry_run::{DryRun, Fate, Tried};
-use crate::object::Identity;
+use crate::dry_run::{DryRun, Fate, Tried, is_definition};
+use crate::health::{self, Ending};
+use crate::object::{Identity, is_secret_kind};
 use crate::policy::{Ask, Standing, Verb};
 use crate::{Digest, Generation, ObjectKey, TargetId};
 
@@ -51,6 +54,17 @@ impl Targets {
         steps.collect()
     }
 
+    /// Secrets that the target has applied and that the bundle has no more, each with the id of the one that was applied: what they
+    /// hold may stand elsewhere.
+    pub fn secrets_beside(&self, asked: &DryRun) -> Vec<(ObjectKey, Uuid)> {
+        let Some(inventory) = self.inventory_of(asked.target) else { return Vec::new() };
+        let named: BTreeSet<_> = asked.manifest.entries().iter().map(|entry| Identity::of(&entry.key)).collect();
+        let secrets = inventory.keys().filter(|key| is_secret_kind(&key.kind));
+        let beside = secrets.map(|key| (key, Identity::of(key))).filter(|(_, identity)| !named.contains(identity));
+        let applied = beside.filter_map(|(key, identity)| Some((key.clone(), inventory.last_applied(&identity)?.uid)));
+        applied.collect()
+    }
+
     fn last_applied(&self, target: TargetId, identity: &Identity, digest: Digest) -> (Option<LastApplied>, bool) {
         let Some(inventory) = self.inventory_of(target) else { return (None, false) };
         (inventory.last_applied(identity).cloned(), inventory.holds(identity, digest))
@@ -78,6 +92,20 @@ impl Step {
         matches!(owner, Owner::Us | Owner::UsUnlabelled | Owner::UsReplaced) && is_applied_by_us(there)
     }
 
+    /// Of what is not there, though exactly this was applied: it has run, and is not made again. `None`: it would be made.
+    pub fn has_gone(&self) -> Option<Tried> {
+        let last = self.last_applied.as_ref().filter(|_| self.is_as_applied() && !self.runs_again)?;
+        if !health::runs_once(self.key.group(), &self.key.kind) {
+            return None;
+        }
+        match last.finished {
+            Some(Ending::Failed) => None,
+            Some(_) => Some(Tried::new(Fate::Unchanged, "it has run and is gone, and is not made again")),
+            None if last.goes_by_itself() => Some(Tried::unknown("it is gone, and it is not known whether it has run")),
+            None => None,
+        }
+    }
+
     /// Exactly this was applied last, so that it changes nothing.
     pub fn is_as_applied(&self) -> bool {
         self.last_applied.as_ref().is_some_and(|last| Some(last.digest) == self.act.digest())
@@ -89,23 +117,29 @@ impl Step {
 pub struct Companions {
     /// Group and kind of those whose definition is new or another one.
     kinds: BTreeSet<(String, String)>,
+    /// Groups with such a definition that was not sent along, so that its kind is not known.
+    groups: BTreeSet<String>,
     namespaces: BTreeSet<String>,
 }
 
 impl Companions {
-    /// Of the objects that are asked about.
-    pub fn of<'a>(all: impl IntoIterator<Item = (&'a Step, &'a Body)>) -> Self {
+    /// Of all objects of the bundle, those too whose bodies had no room.
+    pub fn of<'a>(all: impl IntoIterator<Item = (&'a Step, Option<&'a Body>)>) -> Self {
         let mut companions = Self::default();
         for (step, body) in all {
-            let (group, kind) = (step.key.group(), step.key.kind.as_str());
             companions.namespaces.extend(step.makes_namespace.iter().map(ToString::to_string));
-            if (group, kind) == ("", "Namespace") {
+            if (step.key.group(), step.key.kind.as_str()) == ("", "Namespace") {
                 companions.namespaces.insert(step.key.name.clone());
             }
-            if (group, kind) == ("apiextensions.k8s.io", "CustomResourceDefinition") && !step.is_as_applied() {
+            if !is_definition(&step.key) || step.is_as_applied() {
+                continue;
+            }
+            if let Some(body) = body {
                 let object: serde_json::Value = serde_json::from_slice(body.bytes()).unwrap_or_default();
                 let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
                 companions.kinds.insert((text(&object["spec"]["group"]), text(&object["spec"]["names"]["kind"])));
+            } else if let Some((_, group)) = step.key.name.split_once('.') {
+                companions.groups.insert(group.to_owned());
             }
         }
         companions
@@ -114,7 +148,8 @@ impl Companions {
     /// What nobody can tell before the rest of the change is there; `None`: it may be asked.
     pub fn keeps_from_asking(&self, key: &ObjectKey) -> Option<Tried> {
         let kind = (key.group().to_owned(), key.kind.clone());
-        self.kinds.contains(&kind).then(|| Tried::unknown("its definition comes with this change"))
+        let comes = self.kinds.contains(&kind) || self.groups.contains(key.group());
+        comes.then(|| Tried::unknown("its definition comes with this change"))
     }
 
     /// Of what has no namespace yet: whether that comes with it.

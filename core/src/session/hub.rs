@@ -20,7 +20,7 @@ use super::{
 };
 use crate::bundle::Manifest;
 use crate::drift::Drift;
-use crate::dry_run::{AT_ONCE_MAX, DryRun, DryRuns, Unanswered};
+use crate::dry_run::{AT_ONCE_MAX, DryRun, DryRuns, MARGIN, Unanswered};
 use crate::report::Report;
 use crate::{Digest, Generation, Name, ReportSequence, SessionNumber, TargetId};
 
@@ -220,9 +220,9 @@ impl HubSession {
 
     /// When [`HubSession::handle_tick`] has something to say, if nothing comes before.
     pub fn next_wake(&self) -> Timestamp {
-        let dry = self.dry_running.values().chain(self.dry_asked.iter().map(|(until, _)| until));
+        let dry = self.dry_running.values().copied().chain(self.dry_asked.iter().map(|(until, _)| *until - MARGIN));
         let next = self.compare_at.min(self.heard_at + self.heartbeat.deadline);
-        let next = dry.copied().fold(next, Timestamp::min);
+        let next = dry.fold(next, Timestamp::min);
         if self.profile.is_some() { next.min(self.profile_at) } else { next }
     }
 
@@ -244,10 +244,18 @@ impl HubSession {
         Ok(())
     }
 
-    /// Nobody waits for these any more.
+    /// Nobody waits for these any more, or there is no time left to ask.
     fn forget_dry_runs(&mut self, now: Timestamp) {
         self.dry_running.retain(|_, until| *until > now);
-        self.dry_asked.retain(|(until, _)| *until > now);
+        while let Some((_, asked)) = self.dry_asked.pop_front_if(|(until, _)| *until - MARGIN <= now) {
+            self.effects.push_back(Effect::RefuseDryRun(asked.id, Unanswered::Busy));
+        }
+    }
+
+    /// Those that have no answer when the stream ends, and get none by it any more.
+    pub fn lose_dry_runs(&mut self) -> Vec<Uuid> {
+        let asked = std::mem::take(&mut self.dry_asked).into_iter().map(|(_, asked)| asked.id);
+        asked.chain(std::mem::take(&mut self.dry_running).into_keys()).collect()
     }
 
     /// Asks the agent what would become of a bundle, once it has said that it answers to that, and no more at a time than it
@@ -277,10 +285,12 @@ impl HubSession {
             && self.dry_running.len() < AT_ONCE_MAX
     }
 
-    fn take_dry_run(&mut self) -> Option<HubMessage> {
+    /// With the time that is left to it: it may have waited for others.
+    fn take_dry_run(&mut self, now: Timestamp) -> Option<HubMessage> {
+        self.forget_dry_runs(now);
         let (until, asked) = if self.may_ask_dry_run() { self.dry_asked.pop_front()? } else { return None };
         self.dry_running.insert(asked.id, until);
-        Some(HubMessage::DryRun(asked))
+        Some(HubMessage::DryRun(DryRun { deadline: until.duration_since(now) - MARGIN, ..asked }))
     }
 
     /// It costs rows and renders, so an agent that says another one each second is not followed.
@@ -573,7 +583,7 @@ impl HubSession {
 
     /// The next message, when there is room for one: what is not taken may still be replaced by something newer.
     /// Control messages first, then objects, then the Desired that they were for; dry runs when nothing else waits.
-    pub fn take_outbound(&mut self) -> Option<HubMessage> {
+    pub fn take_outbound(&mut self, now: Timestamp) -> Option<HubMessage> {
         if let Some(control) = self.controls.pop_front() {
             return Some(control);
         }
@@ -581,7 +591,7 @@ impl HubSession {
             self.advance();
             return Some(HubMessage::Objects(frame));
         }
-        let Some(mut offer) = self.offer.take_if(|offer| offer.is_ready()) else { return self.take_dry_run() };
+        let Some(mut offer) = self.offer.take_if(|offer| offer.is_ready()) else { return self.take_dry_run(now) };
         let assignments = std::mem::take(&mut offer.part);
         for assignment in &assignments {
             self.sent.insert(assignment.target, Sent::of(assignment));

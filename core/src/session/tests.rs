@@ -14,7 +14,7 @@ use super::{
 use crate::apis::Apis;
 use crate::bundle::{Entry, Manifest};
 use crate::drift::{self, Drift, Response};
-use crate::dry_run::{DryRun, DryRuns, Unanswered};
+use crate::dry_run::{DryRun, DryRuns, MARGIN, Unanswered};
 use crate::report::{Counts, Report, Verdict};
 use crate::{Digest, Generation, ObjectKey, ReportSequence, SessionNumber, TargetId};
 
@@ -170,7 +170,7 @@ impl<'a> Wire<'a> {
                 self.carry_out();
             }
             while from_hub < hub_messages_max
-                && let Some(message) = self.hub.take_outbound()
+                && let Some(message) = self.hub.take_outbound(now)
             {
                 moved = true;
                 from_hub += 1;
@@ -385,7 +385,7 @@ fn many_small_assignments_are_told_together() {
     wire.hub.handle(first, at(1)).expect("it is allowed");
     wire.carry_out();
     let told = std::iter::from_fn(|| {
-        let message = wire.hub.take_outbound();
+        let message = wire.hub.take_outbound(at(1));
         wire.carry_out();
         message
     });
@@ -936,7 +936,7 @@ fn an_agent_that_still_tells_when_its_heartbeat_is_due_has_not_caught_up() {
 
     let mut wire = Wire::connect(&mut agent, &store, 2);
     wire.run(0).expect("the protocol is kept");
-    let welcome = wire.hub.take_outbound().expect("it answers");
+    let welcome = wire.hub.take_outbound(at(1)).expect("it answers");
     wire.agent.handle(welcome, at(1)).expect("it is allowed");
     let first = wire.agent.take_outbound(at(1)).expect("it tells");
     wire.hub.handle(first, at(1)).expect("it is allowed");
@@ -1057,13 +1057,39 @@ fn an_agent_that_says_so_is_asked_for_two_dry_runs_at_a_time_and_the_next_when_o
     wire.run(usize::MAX).expect("the protocol is kept");
 
     let asked: Vec<_> = std::iter::from_fn(|| wire.agent.take_dry_run()).collect();
-    assert_eq!(asked, [dry_run(1), dry_run(2)]);
+    assert_eq!(ids(&asked), [1, 2]);
+    let left = SignedDuration::from_secs(29) - MARGIN;
+    assert!(asked.iter().all(|one| one.deadline == left), "so that what was found out arrives in time");
     wire.agent.tell_dry_run(dry_ran(2));
     // Of another connection.
     wire.agent.tell_dry_run(dry_ran(9));
     wire.run(usize::MAX).expect("the protocol is kept");
     assert_eq!(wire.dry_ran, [Effect::KeepDryRan(dry_ran(2))]);
-    assert_eq!(wire.agent.take_dry_run(), Some(dry_run(3)));
+    assert_eq!(wire.agent.take_dry_run().map(|asked| asked.id), Some(dry_run(3).id));
+    assert_eq!(wire.hub.lose_dry_runs(), [dry_run(1).id, dry_run(3).id], "with its stream");
+}
+
+#[test]
+fn a_dry_run_that_others_leave_no_time_is_refused_and_not_begun() {
+    let store = Store::default();
+    let mut agent = new_agent().with_dry_runs(DryRuns::Taken);
+    let mut wire = Wire::connect(&mut agent, &store, 1);
+    for number in 1..=3 {
+        wire.hub.ask_dry_run(dry_run(number), at(0));
+    }
+    wire.run(usize::MAX).expect("the protocol is kept");
+    wire.hub.handle(AgentMessage::Heartbeat, at(26)).expect("the protocol is kept");
+
+    wire.hub.handle_tick(at(27)).expect("the agent was heard");
+    wire.agent.tell_dry_run(dry_ran(1));
+    wire.run(usize::MAX).expect("the protocol is kept");
+
+    let refused = Effect::RefuseDryRun(dry_run(3).id, Unanswered::Busy);
+    assert_eq!(wire.dry_ran, [refused, Effect::KeepDryRan(dry_ran(1))]);
+}
+
+fn ids(asked: &[DryRun]) -> Vec<u128> {
+    asked.iter().map(|one| one.id.as_u128()).collect()
 }
 
 #[test]
@@ -1086,7 +1112,7 @@ fn an_answer_that_comes_after_its_deadline_is_nobodys_and_makes_room_for_the_nex
 
     assert_eq!(wire.dry_ran, []);
     let asked: Vec<_> = std::iter::from_fn(|| wire.agent.take_dry_run()).collect();
-    assert_eq!(asked, [dry_run(1), dry_run(2), dry_run(3)]);
+    assert_eq!(ids(&asked), [1, 2, 3]);
 }
 
 #[test]

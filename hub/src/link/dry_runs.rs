@@ -19,12 +19,31 @@ pub(crate) fn seal(hub: &Hub, asked: DryRun) -> Vec<u8> {
     hub.seal.seal(&purpose, &dry_run_to_bytes(asked))
 }
 
+/// Hands the streams of these clusters what they are to be asked, in a transaction of its own: what is assigned waits for none of
+/// it. Where there is no stream by now, that is the answer.
+pub(super) async fn hand_out(hub: &Hub, clusters: &[ClusterId]) -> Result<(), StoreError> {
+    let mut db = hub.vital.acquire().await?;
+    let asked = take(hub, &mut db, clusters).await?;
+    drop(db);
+    for (cluster, asked) in asked {
+        let id = asked.id;
+        if !hub.sessions.ask(cluster, asked) {
+            lose(hub, cluster, [id]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Answers for an agent that does not any more.
+pub(super) async fn lose(hub: &Hub, cluster: ClusterId, ids: impl IntoIterator<Item = Uuid>) -> Result<(), StoreError> {
+    for id in ids {
+        keep(hub, cluster, id, &refused(Unanswered::Lost)).await?;
+    }
+    Ok(())
+}
+
 /// What these clusters are to be asked. One that this hub cannot read is not asked, and whoever waits for it is not answered.
-pub(super) async fn take(
-    hub: &Hub,
-    db: &mut Connection,
-    clusters: &[ClusterId],
-) -> Result<Vec<(ClusterId, DryRun)>, StoreError> {
+async fn take(hub: &Hub, db: &mut Connection, clusters: &[ClusterId]) -> Result<Vec<(ClusterId, DryRun)>, StoreError> {
     let now = clock::now();
     let taken = store::dry_runs::take(db, clusters, now).await?;
     Ok(taken.into_iter().filter_map(|taken| open(hub, &taken, now)).collect())
@@ -48,7 +67,7 @@ pub(super) async fn keep(hub: &Hub, cluster: ClusterId, id: Uuid, answer: &[u8])
 
 /// The hub's own answer.
 pub(super) fn refused(why: Unanswered) -> Vec<u8> {
-    compression::compress(&DryRunAnswer::Unanswered(why).encode())
+    DryRunAnswer::Unanswered(why).encode(compression::compress)
 }
 
 fn purpose(id: Uuid) -> String {

@@ -63,12 +63,9 @@ async fn deliver(hub: &Hub) -> Result<bool, StoreError> {
     }
     let clusters: Vec<_> = taken.into_iter().map(ClusterId::new).collect();
     let listings = listing::load(&mut change, &hub.content, &clusters).await?;
-    let dry_runs = dry_runs::take(hub, &mut change, &clusters).await?;
     // Not after the commit: if that fails, they are handed out again, and say the same.
     hub.sessions.hand_out(began_at, listings);
-    for (cluster, asked) in dry_runs {
-        hub.sessions.ask(cluster, asked);
-    }
     change.commit().await?;
+    dry_runs::hand_out(hub, &clusters).await?;
     Ok(true)
 }

@@ -69,7 +69,7 @@ pub(super) async fn begin(
         hub: hub.clone(),
         session: HubSession::new(number, hub.config.heartbeat_policy(), clock::steady()),
         caller,
-        _place: place,
+        place: Some(place),
         inbox,
         read_at: None,
         kept_back: Vec::new(),
@@ -105,7 +105,8 @@ struct AgentStream {
     hub: Arc<Hub>,
     caller: Caller,
     session: HubSession,
-    _place: Place,
+    /// Until it has ended.
+    place: Option<Place>,
     inbox: Arc<Inbox>,
     /// When it began to read its rows by itself; `None`: not yet, as its agent has not said Hello.
     read_at: Option<Instant>,
@@ -149,8 +150,19 @@ enum Ended {
 impl AgentStream {
     async fn run(mut self, inbound: impl Inbound, to_agent: mpsc::Sender<Result<FromHub, Status>>) {
         let ended = self.run_stream(inbound, &to_agent).await;
+        self.lose_dry_runs().await;
         let cause = ended.err().map_or_else(String::new, |error| crate::chain(&error));
         tracing::info!(cluster.id = %self.caller.cluster, session = %self.session.number(), cause, "an agent's stream ended");
+    }
+
+    /// Whoever waits for what this agent was asked waits no longer.
+    async fn lose_dry_runs(&mut self) {
+        drop(self.place.take());
+        let asked = self.inbox.take_dry_runs().into_iter().map(|asked| asked.id);
+        let ids: Vec<_> = self.session.lose_dry_runs().into_iter().chain(asked).collect();
+        if let Err(error) = dry_runs::lose(&self.hub, self.caller.cluster, ids).await {
+            tracing::warn!(cluster.id = %self.caller.cluster, error = %crate::chain(&error), "cannot say that a dry run is lost");
+        }
     }
 
     async fn run_stream(
@@ -205,7 +217,7 @@ impl AgentStream {
                 self.session.handle(*message, now)?;
             }
             Happened::Writable(permit) => {
-                if let Some(message) = self.session.take_outbound() {
+                if let Some(message) = self.session.take_outbound(now) {
                     permit.send(Ok(message.into()));
                 }
             }
@@ -330,7 +342,9 @@ impl AgentStream {
         }
         for asked in self.inbox.take_dry_runs() {
             // Of two agents with one identity nobody knows which is the cluster.
-            if !self.is_contested {
+            if self.is_contested {
+                dry_runs::lose(&self.hub, self.caller.cluster, [asked.id]).await?;
+            } else {
                 self.session.ask_dry_run(asked, clock::steady());
             }
         }

@@ -158,10 +158,14 @@ impl Sessions {
         }
     }
 
-    pub(super) fn ask(&self, cluster: ClusterId, asked: DryRun) {
-        if let Some(stream) = self.lock().get(&cluster) {
+    /// Whether there is a stream that can be asked.
+    pub(super) fn ask(&self, cluster: ClusterId, asked: DryRun) -> bool {
+        let streams = self.lock();
+        let stream = streams.get(&cluster);
+        if let Some(stream) = stream {
             stream.inbox.ask(asked);
         }
+        stream.is_some()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<ClusterId, OpenStream>> {

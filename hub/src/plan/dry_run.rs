@@ -127,6 +127,9 @@ const fn reason(why: Unanswered) -> &'static str {
         Unanswered::Off => "dry runs are switched off where its agent runs",
         Unanswered::Busy => "other dry runs go on there",
         Unanswered::Unreadable => "its agent could not read the question",
+        Unanswered::TooLong => "its answer is too long",
+        Unanswered::Lost => "its agent's stream ended before it answered",
+        Unanswered::Other => "its agent says why in a way that this hub does not know",
     }
 }
 

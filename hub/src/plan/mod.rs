@@ -427,7 +427,7 @@ fn told(
         let (cluster, first_install, unchanged) = (one.cluster.clone(), one.first_install, one.unchanged);
         let dry_run = one.tried.clone().map(|(manifest, mut tried)| {
             if !is_known {
-                tried.iter_mut().for_each(Tried::drop_values);
+                tried.iter_mut().for_each(Tried::withhold_values);
             }
             let changing = one.steps.iter().filter(|step| step.after.is_some()).map(|step| &step.key).collect();
             plan::dry_run(&manifest, &tried, &changing, &hidden)

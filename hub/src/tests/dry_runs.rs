@@ -70,8 +70,8 @@ impl Beside {
                 match hub_message(message).expect("it can be read") {
                     HubMessage::Ack(_) => drop(heard.take().map(|heard| heard.send(()))),
                     HubMessage::DryRun(asked) => {
-                        let said = DryRunAnswer::Tried(answer(&asked)).encode();
-                        let ran = DryRan { id: asked.id, answer: compression::compress(&said) };
+                        let answer = DryRunAnswer::Tried(answer(&asked)).encode(compression::compress);
+                        let ran = DryRan { id: asked.id, answer };
                         to_hub.send(Ok(AgentMessage::DryRan(ran).into())).await.expect("there is room");
                     }
                     _ => {}

@@ -301,25 +301,33 @@ impl Attempt<'_> {
         if there.metadata.deletion_timestamp.is_some() {
             return Err(being_deleted().into());
         }
-        let found = parse(&there.body)?;
-        let former = Former::of(&parse(body.bytes())?, &found);
-        if former == Former::Stays {
+        if !self.may_go(body, &there).await? {
             return Ok(Some(there));
-        }
-        if let Some(name) = kept_by(&there.metadata.annotations, &there.metadata.labels) {
-            let message =
-                format!("{name} asks for the one before to be left: take it off, or delete that in the cluster");
-            return Err(ClusterError::retry(message).into());
-        }
-        if former == Former::Runs && !self.cannot_begin(&found).await? {
-            let message =
-                "the one before runs still: it is made anew when that has ended, or is deleted in the cluster";
-            return Err(ClusterError::retry(message).into());
         }
         self.may_delete()?;
         let Metadata { uid, resource_version, .. } = there.metadata;
         let left = self.cluster.delete(&self.step.key, uid, &resource_version).await?;
         if left.is_some() { Err(being_deleted().into()) } else { Ok(None) }
+    }
+
+    /// Whether a former run is deleted to make room, or stays and is applied onto; fails while it may do neither.
+    async fn may_go(&self, body: &Body, there: &Live) -> Result<bool, ClusterError> {
+        let found = parse(&there.body)?;
+        let former = Former::of(&parse(body.bytes())?, &found);
+        if former == Former::Stays {
+            return Ok(false);
+        }
+        if let Some(name) = kept_by(&there.metadata.annotations, &there.metadata.labels) {
+            let message =
+                format!("{name} asks for the one before to be left: take it off, or delete that in the cluster");
+            return Err(ClusterError::retry(message));
+        }
+        if former == Former::Runs && !self.cannot_begin(&found).await? {
+            let message =
+                "the one before runs still: it is made anew when that has ended, or is deleted in the cluster";
+            return Err(ClusterError::retry(message));
+        }
+        Ok(true)
     }
 
     /// Of what has not ended: whether nothing of it ever ran, for long, so that only a change of it helps.

@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bellwether_core::Digest;
-use bellwether_core::dry_run::{DryRun, DryRunAnswer, Fate, OBJECTS_BYTES_MAX, Tried, Unanswered};
+use bellwether_core::dry_run::{DryRun, DryRunAnswer, OBJECTS_BYTES_MAX, Tried, Unanswered};
 use bellwether_core::object::{OBJECT_BYTES_MAX, is_secret_kind};
 use bellwether_core::plan::{Hidden, texts_held};
-use bellwether_core::reconcile::{Body, Companions, Finding, Permit, Step, objection, refusal};
+use bellwether_core::reconcile::{Body, ClusterError, Companions, Finding, Permit, Step, objection, refusal};
 use bellwether_core::session::DryRan;
+use bellwether_core::{Digest, ObjectKey};
 use bellwether_proto::compression::{compress, decompress};
 use futures_util::stream::{self, StreamExt as _};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
 
 use super::carry_out::{Seen, try_out};
 use super::client::Cluster;
@@ -48,19 +49,94 @@ impl DryRunner {
         Self { cluster, keyring, fence, home, policy, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
     }
 
-    /// One for each object, in the order of `steps`. What has no answer at the deadline has none.
-    pub(super) async fn run(self, asked: DryRun, steps: Vec<Step>) -> DryRan {
+    /// One for each object, in the order of `steps`. What has no answer when the time is over has none.
+    pub(super) async fn run(
+        self,
+        asked: DryRun,
+        (steps, beside): (Vec<Step>, Vec<(ObjectKey, Uuid)>),
+        until: Instant,
+    ) -> DryRan {
         let id = asked.id;
-        let deadline = Instant::now() + Duration::try_from(asked.deadline).unwrap_or_default();
         let answer = match read(&asked.objects) {
-            Some(bodies) => DryRunAnswer::Tried(self.try_all(steps, &bodies, deadline).await),
+            Some(bodies) => DryRunAnswer::Tried(self.try_all(steps, &bodies, &beside, until).await),
             None => DryRunAnswer::Unanswered(Unanswered::Unreadable),
         };
-        DryRan { id, answer: compress(&answer.encode()) }
+        DryRan { id, answer: answer.encode(compress) }
+    }
+
+    /// Secrets first: what they hold is searched for in all that is told of the others, before any of it is cut.
+    async fn try_all(
+        &self,
+        steps: Vec<Step>,
+        bodies: &BTreeMap<Digest, Body>,
+        beside: &[(ObjectKey, Uuid)],
+        until: Instant,
+    ) -> Vec<Tried> {
+        let body_of = |step: &Step| step.act.digest().and_then(|digest| bodies.get(&digest)).cloned();
+        let asked: Vec<_> = steps.into_iter().map(|step| (body_of(&step), step)).collect();
+        let companions = Companions::of(asked.iter().map(|(body, step)| (step, body.as_ref())));
+        let elsewhere = timeout_at(until, self.cluster.served_elsewhere()).await.ok().and_then(Result::ok);
+        let held: Vec<_> = asked.iter().filter_map(|(body, _)| body.as_ref()).flat_map(secrets_in).collect();
+        let mut trial =
+            Trial { companions, elsewhere, hidden: hidden(&held), until, answers: vec![not_asked(); asked.len()] };
+        let (secrets, others): (Vec<_>, Vec<_>) =
+            asked.into_iter().enumerate().partition(|(_, (_, step))| is_secret_kind(&step.key.kind));
+        let stand = match (self.ask(&mut trial, secrets).await, timeout_at(until, self.read_beside(beside)).await) {
+            (Some(named), Ok(Some(beside))) => Some(named.into_iter().chain(beside)),
+            _ => None,
+        };
+        let is_known = stand.is_some();
+        let held: Vec<_> = held.into_iter().chain(stand.into_iter().flatten()).collect();
+        trial.hidden = hidden(&held);
+        self.ask(&mut trial, others).await;
+        for tried in &mut trial.answers {
+            if !is_known {
+                tried.withhold_values();
+            }
+            tried.hide(&trial.hidden);
+        }
+        trial.answers
+    }
+
+    /// What those hold that stand there, if all of them are Secrets and each could be seen.
+    async fn ask(&self, trial: &mut Trial, asked: Vec<(usize, (Option<Body>, Step))>) -> Option<Vec<String>> {
+        let (count, mut seen_of, mut held) = (asked.len(), 0, Some(Vec::new()));
+        let (sends, until) = (&*trial, trial.until);
+        let questions = asked
+            .into_iter()
+            .map(|(place, (body, step))| async move { (place, self.ask_one(sends, step, body).await) });
+        let mut questions = stream::iter(questions).buffer_unordered(REQUESTS_MAX);
+        let mut answers = Vec::new();
+        while let Ok(Some((place, seen))) = timeout_at(until, questions.next()).await {
+            seen_of += 1;
+            held = held.zip(seen.held).map(|(all, more)| [all, more].concat());
+            answers.push((place, seen.tried));
+        }
+        drop(questions);
+        for (place, tried) in answers {
+            trial.answers[place] = tried;
+        }
+        held.filter(|_| seen_of == count)
+    }
+
+    async fn ask_one(&self, trial: &Trial, step: Step, body: Option<Body>) -> Seen {
+        let Some(body) = body else { return Tried::unknown("it is too much to be asked about").into() };
+        if let Some(tried) = trial.keeps_from_asking(&step.key) {
+            return tried.into();
+        }
+        let step = step.with_manner_of(&body);
+        if let Some(answer) = refusal(&self.home, &step, Some(&body)) {
+            let Finding::Failed(error) = answer.finding else { return Tried::unknown("").into() };
+            return Tried::failed(&error).into();
+        }
+        let _turn = self.requests.acquire().await;
+        let mut seen = self.try_one(&trial.hidden, &step, body).await;
+        seen.tried = trial.companions.explain(&step.key, seen.tried);
+        seen
     }
 
     /// As the target's ServiceAccount, and as far as the cluster's owner allows.
-    async fn try_one(&self, step: &Step, body: Body) -> Seen {
+    async fn try_one(&self, hidden: &Hidden, step: &Step, body: Body) -> Seen {
         let account = step.acts_as.account();
         let cluster = account.map_or_else(|| self.cluster.clone(), |account| self.cluster.acting_as(account));
         let told = Arc::clone(&self.policy.borrow());
@@ -74,53 +150,66 @@ impl DryRunner {
             return tried.into();
         }
         let permit = Permit::of(&told.standing, step, Some(&body), is_namespaced);
-        try_out((&cluster, &self.keyring, &self.fence), &permit, step, body).await
+        try_out((&cluster, &self.keyring, &self.fence), (&permit, hidden), step, body).await
     }
 
-    async fn try_all(&self, steps: Vec<Step>, bodies: &BTreeMap<Digest, Body>, deadline: Instant) -> Vec<Tried> {
-        let body_of = |step: &Step| step.act.digest().and_then(|digest| bodies.get(&digest)).cloned();
-        let asked: Vec<_> = steps.into_iter().map(|step| (body_of(&step), step)).collect();
-        let with_bodies = asked.iter().filter_map(|(body, step)| Some((step, body.as_ref()?)));
-        let companions = Companions::of(with_bodies.clone());
-        let mut held: Vec<String> = with_bodies.flat_map(|(_, body)| secrets_in(body)).collect();
-        let companions = &companions;
-        let mut answers: Vec<_> =
-            asked.iter().map(|_| Tried::unknown("it was not asked about, for want of time")).collect();
-        let secrets = asked.iter().enumerate().filter(|(_, (_, step))| is_secret_kind(&step.key.kind));
-        let mut unseen: BTreeSet<_> = secrets.map(|(place, _)| place).collect();
-        let questions = asked.into_iter().enumerate().map(|(place, (body, step))| async move {
-            let Some(body) = body else { return (place, Tried::unknown("it is too much to be asked about").into()) };
-            if let Some(tried) = companions.keeps_from_asking(&step.key) {
-                return (place, tried.into());
-            }
-            let step = step.with_manner_of(&body);
-            if let Some(answer) = refusal(&self.home, &step, Some(&body)) {
-                let Finding::Failed(error) = answer.finding else { return (place, Tried::unknown("").into()) };
-                return (place, Tried::failed(&error).into());
-            }
+    /// What Secrets hold that the bundle has no more; `None`: that of some of them nobody knows.
+    async fn read_beside(&self, beside: &[(ObjectKey, Uuid)]) -> Option<Vec<String>> {
+        let mut held = Vec::new();
+        for (key, uid) in beside {
             let _turn = self.requests.acquire().await;
-            let mut seen = self.try_one(&step, body).await;
-            seen.tried = companions.explain(&step.key, seen.tried);
-            (place, seen)
-        });
-        let mut questions = stream::iter(questions).buffer_unordered(REQUESTS_MAX);
-        while let Ok(Some((place, seen))) = timeout_at(deadline, questions.next()).await {
-            held.extend(seen.held);
-            if seen.tried.fate != Fate::Unknown {
-                unseen.remove(&place);
+            match self.cluster.read(key).await {
+                Ok(Some(there)) if there.metadata.uid == *uid => {
+                    held.extend(texts_held(&serde_json::from_slice(&there.body).ok()?));
+                }
+                Ok(None) | Err(ClusterError::NamespaceMissing { .. } | ClusterError::KindMissing { .. }) => {}
+                Ok(Some(_)) | Err(_) => return None,
             }
-            answers[place] = seen.tried;
         }
-        // Where a Secret was not seen, nobody knows what to hide.
-        if !unseen.is_empty() {
-            answers.iter_mut().for_each(Tried::drop_values);
-        }
-        let hidden = Hidden::new(held.into_iter().flat_map(spellings));
-        for tried in &mut answers {
-            tried.hide(&hidden);
-        }
-        answers
+        Some(held)
     }
+}
+
+/// One dry run on its way.
+struct Trial {
+    companions: Companions,
+    /// Groups that other API servers serve; `None`: whoever may not look does not know.
+    elsewhere: Option<BTreeSet<String>>,
+    hidden: Hidden,
+    until: Instant,
+    answers: Vec<Tried>,
+}
+
+impl Trial {
+    fn keeps_from_asking(&self, key: &ObjectKey) -> Option<Tried> {
+        let group = key.group();
+        let is_own =
+            self.elsewhere.as_ref().map_or_else(|| OWN_GROUPS.contains(&group), |groups| !groups.contains(group));
+        // One that does not know dry runs would do what it is only asked about.
+        let unknown = || Tried::unknown("its API server may not know dry runs");
+        if is_own { self.companions.keeps_from_asking(key) } else { Some(unknown()) }
+    }
+}
+
+/// Of every API server, where nobody may look who serves what.
+const OWN_GROUPS: [&str; 9] = [
+    "",
+    "apps",
+    "autoscaling",
+    "batch",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "scheduling.k8s.io",
+    "storage.k8s.io",
+];
+
+fn not_asked() -> Tried {
+    Tried::unknown("it was not asked about, for want of time")
+}
+
+fn hidden(held: &[String]) -> Hidden {
+    Hidden::new(held.iter().flat_map(|text| spellings(text)))
 }
 
 /// As they are, by their digests; `None`: they are not what they are said to be.
@@ -144,8 +233,8 @@ fn secrets_in(body: &Body) -> Vec<String> {
 }
 
 /// As it is, and as whoever reads the Secret has it, also line by line.
-fn spellings(text: String) -> Vec<String> {
+fn spellings(text: &str) -> Vec<String> {
     let decoded = STANDARD.decode(text.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let lines: Vec<_> = decoded.iter().flat_map(|text| text.lines().map(|line| line.trim().to_owned())).collect();
-    lines.into_iter().chain(decoded).chain([text]).collect()
+    lines.into_iter().chain(decoded).chain([text.to_owned()]).collect()
 }

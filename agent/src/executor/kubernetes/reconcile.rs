@@ -24,6 +24,7 @@ use bellwether_core::session::Assignment;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::assignments::Told;
@@ -113,7 +114,7 @@ enum Wake<'a> {
     Written(Written),
     Answered(Result<(Id, Done), JoinError>),
     Watched(WatchEvent),
-    Asked(DryRun),
+    Asked((Instant, DryRun)),
     DryRan(Result<(), JoinError>),
     WatchEnded(Result<(), JoinError>),
     LinkWritable(mpsc::Permit<'a, Outbound>),
@@ -230,7 +231,7 @@ impl Reconciler {
                     self.tell(Event::PolicyChanged);
                 }
             }
-            Wake::Asked(asked) => self.begin_dry_run(asked),
+            Wake::Asked((until, asked)) => self.begin_dry_run(asked, until),
             Wake::DryRan(ended) => ended?,
             // The last words of a watch that was ended.
             Wake::Watched(WatchEvent::Freshness { kind, .. }) if !self.watched.contains_key(&kind) => {}
@@ -400,12 +401,13 @@ impl Reconciler {
     }
 
     /// What is known of its target now is what it is carried out by.
-    fn begin_dry_run(&mut self, asked: DryRun) {
+    fn begin_dry_run(&mut self, asked: DryRun, until: Instant) {
         let steps = self.targets.steps_of_dry_run(&asked);
+        let beside = self.targets.secrets_beside(&asked);
         tracing::info!(target.id = %asked.target, dry_run.id = %asked.id, objects = steps.len(), "asked what would change");
         let (runner, to_hub) = (self.dry_runner.clone(), self.to_hub.clone());
         self.dry_runs.spawn(async move {
-            let ran = runner.run(asked, steps).await;
+            let ran = runner.run(asked, (steps, beside), until).await;
             // With nobody to take it, the agent ends.
             let _ = to_hub.send(Outbound::DryRan(ran)).await;
         });

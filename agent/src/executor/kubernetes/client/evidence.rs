@@ -3,6 +3,8 @@
 //! Asks those that know: the definitions, which stand in storage before and after they are published, and the list of who
 //! serves which group, this API server among them.
 
+use std::collections::BTreeSet;
+
 use bellwether_core::ObjectKey;
 use serde_json::Value;
 
@@ -35,4 +37,31 @@ pub(super) async fn is_defined(requests: &Requests, key: &ObjectKey) -> Result<b
 pub(super) async fn is_registered(requests: &Requests, group: &str) -> Result<bool, ClusterError> {
     let services: Vec<Value> = requests.get(API_SERVICES).await?.items()?;
     Ok(services.iter().any(|item| item["spec"]["group"].as_str().unwrap_or_default() == group))
+}
+
+/// Groups that another API server serves, as one version of them or as each.
+pub(super) async fn served_elsewhere(requests: &Requests) -> Result<BTreeSet<String>, ClusterError> {
+    Ok(elsewhere(&requests.get(API_SERVICES).await?.items()?))
+}
+
+/// What an API server serves by itself names no service.
+fn elsewhere(services: &[Value]) -> BTreeSet<String> {
+    let others = services.iter().filter(|item| !item["spec"]["service"].is_null());
+    others.map(|item| item["spec"]["group"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_group_that_names_a_service_is_served_elsewhere() {
+        let own = json!({"metadata": {"name": "v1.apps"}, "spec": {"group": "apps", "version": "v1"}});
+        let service = json!({"name": "metrics-server", "namespace": "kube-system"});
+        let others = json!({"spec": {"group": "metrics.k8s.io", "version": "v1beta1", "service": service}});
+
+        assert_eq!(elsewhere(&[own, others]), BTreeSet::from(["metrics.k8s.io".to_owned()]));
+    }
 }

@@ -235,6 +235,11 @@ impl Cluster {
         Err(stale("it is written again and again"))
     }
 
+    /// Groups that other API servers serve, which may not know all that this one does.
+    pub(crate) async fn served_elsewhere(&self) -> Result<BTreeSet<String>, ClusterError> {
+        evidence::served_elsewhere(&self.inner.requests).await
+    }
+
     /// The whole object; `None` when it is not there.
     pub(crate) async fn read(&self, key: &ObjectKey) -> Result<Option<Live>, ClusterError> {
         let resource = self.resource(key, Served::Somehow).await?;
