@@ -243,18 +243,24 @@ impl<F: Files> Recorder<F> {
         })
     }
 
-    /// The document with this MAC that SOPS sealed, of all that was read; and how many are in its file.
-    pub(crate) fn find_sealed(&self, mac: &str) -> Option<(Node, usize)> {
-        self.lock().read.iter().find_map(|(path, read)| {
-            let Read::File(bytes) = read else { return None };
-            // Others are not read for it.
-            if !is_manifest(path) || !std::str::from_utf8(bytes).is_ok_and(|text| text.contains(mac)) {
-                return None;
+    /// What SOPS sealed, of all that was read, by its MAC; and how many documents are in the file of each. Each file is read
+    /// once for that, however many documents there are that may be of it.
+    pub(crate) fn list_sealed(&self) -> BTreeMap<String, (Node, usize)> {
+        let mut sealed = BTreeMap::new();
+        for (path, read) in &self.lock().read {
+            let Read::File(bytes) = read else { continue };
+            if !is_manifest(path) || !std::str::from_utf8(bytes).is_ok_and(|text| text.contains("sops")) {
+                continue;
             }
-            let documents = yaml::read(path, bytes).ok()?;
+            let documents = yaml::read(path, bytes).unwrap_or_default();
             let count = documents.len();
-            documents.into_iter().map(|document| document.root).find(|root| mac_of(root) == Some(mac)).zip(Some(count))
-        })
+            for root in documents.into_iter().map(|document| document.root) {
+                if let Some(mac) = mac_of(&root).map(str::to_owned) {
+                    sealed.entry(mac).or_insert((root, count));
+                }
+            }
+        }
+        sealed
     }
 
     /// Each render of a chart may ask the whole again.

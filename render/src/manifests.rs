@@ -4,6 +4,7 @@
 //! filled in for each cluster, but for kustomizations whose charts look at it; Helm is asked for each set of values. All that was
 //! read on the way is told.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -310,7 +311,8 @@ impl<F: Files> Manifests<F> {
         looked_at: &mut Vec<String>,
     ) -> Result<Documents, Failure<F::Error>> {
         let first = self.ask(request, looked_at)?;
-        let find_sealed = |mac: &str| self.files.find_sealed(mac);
+        let sealed = OnceCell::new();
+        let find_sealed = |mac: &str| sealed.get_or_init(|| self.files.list_sealed()).get(mac).cloned();
         let made = Documents::made(&first.documents, maker, self.filled, &find_sealed)?;
         if first.volatile.is_empty() {
             return Ok(made);
