@@ -149,7 +149,7 @@ pub fn check(asked: &PolicyCheck) -> (String, u8) {
         let _ = writeln!(text, "{word}: {said}");
     }
     let place = if is_namespaced { "in a namespace" } else { "in no namespace" };
-    text.push_str(&format!("asked as of an object {place}: whether its kind has namespaces, the cluster says\n"));
+    let _ = writeln!(text, "asked as of an object {place}: whether its kind has namespaces, the cluster says");
     (text, code)
 }
 

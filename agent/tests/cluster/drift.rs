@@ -76,10 +76,14 @@ async fn an_edit_is_put_right_in_two_round_trips() {
     let drift = fixture.drifts(1).await.remove(0);
 
     let mut followed = gateway.followed();
+    // What the people of the cluster are told of it comes after it.
+    let correction = followed.requests.iter().position(|request| request.starts_with("PATCH a"));
+    let round_trips = followed.round_trips_of[correction.expect("it is corrected")];
+    followed.requests.truncate(correction.expect("it is corrected") + 1);
     followed.requests.sort_unstable();
     let journal = |number: usize| format!("GET bellwether-journal-{number:012}");
     let expected = ["GET a".to_owned(), journal(2), journal(3), "PATCH a by force".to_owned()];
-    assert_eq!((followed.requests.as_slice(), followed.round_trips), (&expected[..], 2));
+    assert_eq!((followed.requests.as_slice(), round_trips), (&expected[..], 2));
     assert_eq!((drift.manager.as_deref(), drift.fields), (Some("kubectl-edit"), vec![".data.key".to_owned()]));
 }
 

@@ -54,6 +54,8 @@ pub(crate) struct Followed {
     pub(crate) requests: Vec<String>,
     /// How often one was made while none was on its way.
     pub(crate) round_trips: usize,
+    /// That, when each of them was made.
+    pub(crate) round_trips_of: Vec<usize>,
     on_their_way: usize,
 }
 
@@ -239,6 +241,7 @@ impl State {
         let force = if query.contains("force=true") { " by force" } else { "" };
         followed.requests.push(format!("{method} {name}{force}"));
         followed.round_trips += usize::from(followed.on_their_way == 0);
+        followed.round_trips_of.push(followed.round_trips);
         followed.on_their_way += 1;
         true
     }

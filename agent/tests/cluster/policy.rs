@@ -68,7 +68,7 @@ async fn an_object_in_a_namespace_that_is_not_allowed_is_refused_by_name_and_app
     assert_eq!((line(&report, "b").expect("told").outcome, report.objects.in_place), (Outcome::Rejected, 1));
     assert!(fixture.is_there("a").await);
     fixture.wait_for(&in_other_path(&fixture, "b"), Value::is_null).await;
-    let told = |profile: &bellwether_core::session::Profile| profile.facts.get("agent.policy").is_some();
+    let told = |profile: &bellwether_core::session::Profile| profile.facts.contains_key("agent.policy");
     let fact = fixture.profile(told).await.facts["agent.policy"].clone();
     assert!(fact.starts_with("1 project, default deny ("), "{fact}");
 
@@ -85,11 +85,11 @@ async fn a_namespace_that_is_written_on_what_has_none_and_a_namespace_itself_pas
     create_other(&fixture).await;
     let rule = format!("  namespaces: [{}]\n  clusterScoped: [core/Namespace]", fixture.namespace);
     fixture.write_policy(&policy(&rule, ""));
-    let role = json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]});
-    let role = fixture.object("rbac.authorization.k8s.io/v1", "ClusterRole", &fixture.namespace, &role);
+    let rights = json!({"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]});
+    let of_secrets = fixture.object("rbac.authorization.k8s.io/v1", "ClusterRole", &fixture.namespace, &rights);
     let mut theirs = fixture.namespace_object();
     theirs["metadata"]["name"] = other(&fixture).into();
-    fixture.assign(1, &[fixture.config_map("a", "1"), role, theirs]);
+    fixture.assign(1, &[fixture.config_map("a", "1"), of_secrets, theirs]);
     fixture.start_agent();
 
     let words = "projects[0].clusterScoped does not allow rbac.authorization.k8s.io/ClusterRole";

@@ -93,6 +93,7 @@ impl ClusterError {
 
     /// Without the words of API servers, and of whoever they ask, that quote something: by what is told of each, and it is told then
     /// that they are left out.
+    #[must_use]
     pub fn without_quotes(self, quotes: &dyn Fn(&str) -> bool) -> Self {
         let told = |text: String| if quotes(&text) { LEFT_OUT.to_owned() } else { text };
         let all = |texts: Vec<String>| texts.into_iter().filter(|text| !quotes(text)).collect();

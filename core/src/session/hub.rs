@@ -79,6 +79,7 @@ pub enum Effect {
 /// Beside the listing it keeps little, whatever the agent does or leaves undone: one Desired, the pieces of one request
 /// to the store, one acknowledgement, and the names of the objects that the agent needs.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is something that the agent has said, in any combination")]
 pub struct HubSession {
     number: SessionNumber,
     heartbeat: HeartbeatPolicy,

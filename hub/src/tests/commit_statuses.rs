@@ -180,17 +180,17 @@ async fn a_commit_whose_place_another_took_is_told_as_that(pool: Pool) {
     let told = Told::new(&pool, GitHost::Gitea).await;
     told.roll_out().await;
     assert_eq!(states(&told.heard().await), ["pending"]);
-    let before = told.commit().await;
-    told.push(ANOTHER).await;
-    told.roll_out().await;
+    let superseded =
+        "update rollouts set state = 'superseded', reason = 'a newer one took its place', ended_at = now()";
+    store::execute_raw(&pool, superseded).await.expect("written");
+    told.scene.tell(Stage::CommitStatus, told.scene.id("one").await).await;
 
     let heard = told.heard().await;
 
-    let of = |commit: &str| {
-        let path = format!("/api/v1/repos/acme/shop/statuses/{commit}");
-        heard.iter().filter(|(at, _, _)| *at == path).map(|(_, _, said)| said["state"].clone()).collect::<Vec<_>>()
-    };
-    assert_eq!((of(&before), of(&told.commit().await)), (vec![json!("error")], vec![json!("pending")]), "{heard:?}");
+    assert_eq!(heard[0].0, format!("/api/v1/repos/acme/shop/statuses/{}", told.commit().await));
+    let wanted =
+        json!({"state": "error", "description": "superseded: a newer one took its place", "context": "prod/one"});
+    assert_eq!(heard[0].2, wanted);
 }
 
 #[crate::store::database_test(migrations = "../migrations")]
@@ -240,7 +240,9 @@ async fn a_commit_that_came_back_has_one_word_and_is_told_it_once(pool: Pool) {
                  where revision_id = (select max(revision_id::text)::uuid from revisions)";
     store::execute_raw(&pool, back).await.expect("written");
     told.roll_out().await;
+    // The first one's, and then that of the commit that waited for its end.
     finish(&told.scene, 1).await;
+    finish(&told.scene, 2).await;
 
     let heard = told.heard().await;
     let commit = commit_of(&pool).await;
@@ -265,6 +267,7 @@ async fn a_commit_that_the_host_does_not_know_keeps_no_other_untold(pool: Pool) 
     told.answer(&told.commit().await, StatusCode::UNPROCESSABLE_ENTITY, r#"{"message": "No commit found for SHA"}"#);
     assert_eq!(told.heard().await, []);
 
+    finish(&told.scene, 1).await;
     told.push(ANOTHER).await;
     told.roll_out().await;
 

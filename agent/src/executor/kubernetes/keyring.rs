@@ -22,8 +22,11 @@ const READ_COUNTS: Duration = Duration::from_secs(2);
 pub(super) struct Keyring {
     cluster: Cluster,
     home: Arc<str>,
-    read: Mutex<Option<(Instant, Result<Arc<Keys>, ClusterError>)>>,
+    read: Mutex<Option<Read>>,
 }
+
+/// What came of reading the keys, and when.
+type Read = (Instant, Result<Arc<Keys>, ClusterError>);
 
 impl Keyring {
     pub(super) fn new(cluster: Cluster, home: Arc<str>) -> Self {
@@ -65,7 +68,7 @@ impl Keyring {
             return keys.clone();
         }
         let secret = self.cluster.read_secret(&self.home, KEYS_SECRET).await;
-        let keys = secret.map_err(|error| self.unread(error)).map(|secret| {
+        let keys = secret.map_err(|error| self.unread(&error)).map(|secret| {
             let entries = secret.iter().flat_map(|secret| &secret.data).map(|(name, bytes)| (name.as_str(), &*bytes.0));
             Arc::new(Keys::read(entries))
         });
@@ -74,11 +77,11 @@ impl Keyring {
     }
 
     /// That is no fault of the object.
-    fn unread(&self, error: ClusterError) -> ClusterError {
+    fn unread(&self, error: &ClusterError) -> ClusterError {
         let message = format!("the keys in the Secret {}/{KEYS_SECRET} cannot be read: {error}", self.home);
         match error {
             ClusterError::Forbidden { .. } => ClusterError::Forbidden { message },
-            ClusterError::Retry { after, .. } => ClusterError::Retry { after, message },
+            ClusterError::Retry { after, .. } => ClusterError::Retry { after: *after, message },
             _ => ClusterError::retry(message),
         }
     }
