@@ -184,12 +184,14 @@ pub enum DryRunAnswer {
 }
 
 impl Tried {
+    /// With what is told of it, cut where it is too long.
     pub fn new(fate: Fate, message: impl Into<String>) -> Self {
         // It is cut later, since what is hidden is searched for before.
         let message = message.into();
         Self { fate, message, values: ChangedValues::default(), admitted: ChangedValues::default() }
     }
 
+    /// Why it is not known.
     pub fn unknown(message: impl Into<String>) -> Self {
         Self::new(Fate::Unknown, message)
     }

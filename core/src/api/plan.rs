@@ -99,6 +99,7 @@ pub struct PlanDryRuns {
     pub unanswered: Vec<PlanUnanswered>,
 }
 
+/// Clusters whose API servers did not say what would become of the bundle, for one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanUnanswered {
