@@ -61,6 +61,9 @@ async fn what_others_change_is_told_with_what_they_made_of_it_and_of_a_secret_wi
     assert!(of_secret.values.values.is_empty() && of_secret.values.are_more, "it is said that there is more");
 }
 
+/// Of one target something is told at most every two seconds: what was applied, and then how it stands.
+const TOLD: std::time::Duration = std::time::Duration::from_secs(6);
+
 #[tokio::test]
 async fn an_edit_is_put_right_in_two_round_trips() {
     let mut fixture = fixture!();
@@ -68,7 +71,8 @@ async fn an_edit_is_put_right_in_two_round_trips() {
     begin(&mut fixture).await;
     // Its journal is written, and asked for nothing but whose it is, once what is known of that no longer counts.
     fixture.wait_for_inventory(1).await;
-    tokio::time::sleep(FENCE_COUNTS).await;
+    // And the people of the cluster have been told all that there is to tell so far.
+    tokio::time::sleep(FENCE_COUNTS + TOLD).await;
 
     gateway.follow_requests();
     fixture.edit("a", &json!({"data": {"key": "theirs"}})).await;
