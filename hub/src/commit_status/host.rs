@@ -17,7 +17,7 @@ use crate::egress::Failure;
 use crate::process::clock;
 use crate::source::RepoError;
 use crate::source::git::{FetchError, Remote, RepoUrl, tidy};
-use crate::source::github::{Limit, limit};
+use crate::source::github::{Limit, limit, root};
 use crate::store::commit_statuses::Told;
 
 /// It looks up a repository and writes a row.
@@ -119,15 +119,11 @@ fn request(
         return None;
     }
     let (url, scheme, body) = match host {
-        GitHost::Github => {
-            let is_theirs = name == "github.com" || name.ends_with(".ghe.com");
-            let api = if is_theirs { format!("https://api.{name}") } else { format!("{here}/api/v3") };
-            (
-                format!("{api}/repos/{owner}/{repository}/statuses/{commit}"),
-                "Bearer",
-                json!({"state": github(state), "description": description, "context": context}),
-            )
-        }
+        GitHost::Github => (
+            format!("{}repos/{owner}/{repository}/statuses/{commit}", root(name, repo.port())),
+            "Bearer",
+            json!({"state": github(state), "description": description, "context": context}),
+        ),
         GitHost::Gitlab => {
             let project = utf8_percent_encode(path, NON_ALPHANUMERIC);
             let mut body = json!({"state": gitlab(state), "description": description, "name": context});

@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::carry_out::{Seen, try_out};
 use super::client::Cluster;
 use super::keyring::Keyring;
+use super::reconcile::is_namespaced;
 use crate::journal::Fence;
 use crate::policy;
 
@@ -137,12 +138,9 @@ impl DryRunner {
 
     /// As the target's ServiceAccount, and as far as the cluster's owner allows.
     async fn try_one(&self, hidden: &Hidden, step: &Step, body: Body) -> Seen {
-        let account = step.acts_as.account();
-        let cluster = account.map_or_else(|| self.cluster.clone(), |account| self.cluster.acting_as(account));
+        let cluster = self.cluster.acting_for(&step.acts_as);
         let told = Arc::clone(&self.policy.borrow());
-        let asks = Permit::asks_for_scope(&told.standing, step);
-        let is_namespaced = if asks { cluster.is_namespaced(&step.key).await } else { Ok(true) };
-        let is_namespaced = match is_namespaced {
+        let is_namespaced = match is_namespaced(&cluster, &told.standing, step).await {
             Ok(is_namespaced) => is_namespaced,
             Err(error) => return Tried::failed(&error).into(),
         };

@@ -365,8 +365,7 @@ impl Reconciler {
     }
 
     fn begin(&mut self, step: Box<Step>, now: Timestamp) {
-        let account = step.acts_as.account();
-        let cluster = account.map_or_else(|| self.cluster.clone(), |account| self.cluster.acting_as(account));
+        let cluster = self.cluster.acting_for(&step.acts_as);
         let (fence, home) = (self.fence.clone(), Arc::clone(&self.home));
         let keyring = Arc::clone(&self.keyring);
         let body = self.targets.body(&step);
@@ -435,14 +434,17 @@ fn log_holds(holds: &Holds) {
 }
 
 /// Whether an object's kind has namespaces is asked of the API server, whatever is written of it.
+pub(super) async fn is_namespaced(cluster: &Cluster, standing: &Standing, step: &Step) -> Result<bool, ClusterError> {
+    Ok(!Permit::asks_for_scope(standing, step) || cluster.is_namespaced(&step.key).await?)
+}
+
 async fn permit(
     cluster: &Cluster,
     standing: &Standing,
     step: &Step,
     body: Option<&Body>,
 ) -> Result<Permit, ClusterError> {
-    let is_namespaced = !Permit::asks_for_scope(standing, step) || cluster.is_namespaced(&step.key).await?;
-    Ok(Permit::of(standing, step, body, is_namespaced))
+    Ok(Permit::of(standing, step, body, is_namespaced(cluster, standing, step).await?))
 }
 
 /// Of a step that was to delete something. An answer that never came may have been that it is gone.

@@ -53,13 +53,16 @@ pub(super) fn find(repo: &Url) -> Option<Api> {
     let parts: Vec<_> = repo.path_segments()?.filter(|part| !part.is_empty()).collect();
     let [_, name] = parts[..] else { return None };
     let repository = name.strip_suffix(".git").unwrap_or(name).to_owned();
-    let url = if host == "github.com" || host.ends_with(".ghe.com") {
-        format!("https://api.{host}/")
-    } else {
-        let port = repo.port().map(|port| format!(":{port}")).unwrap_or_default();
-        format!("https://{host}{port}/api/v3/")
-    };
-    Some(Api { url: url.parse().ok()?, repository })
+    Some(Api { url: root(host, repo.port()).parse().ok()?, repository })
+}
+
+/// Where the API of a host is.
+pub(crate) fn root(host: &str, port: Option<u16>) -> String {
+    if host == "github.com" || host.ends_with(".ghe.com") {
+        return format!("https://api.{host}/");
+    }
+    let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+    format!("https://{host}{port}/api/v3/")
 }
 
 /// Asks the API of the repo's own host; follows it nowhere, and trusts what the repo trusts.

@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub(crate) use self::api::{Limit, limit};
+pub(crate) use self::api::{Limit, limit, root};
 use crate::pki::app_key::{AppKey, InvalidAppKey};
 use crate::source::git::{FetchError, Remote};
 

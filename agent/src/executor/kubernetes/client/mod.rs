@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bellwether_core::ObjectKey;
-use bellwether_core::account::Account;
+use bellwether_core::account::ActsAs;
 use bellwether_core::apis::Apis;
 use bellwether_core::object::TARGET_LABEL;
 pub(crate) use bellwether_core::reconcile::ClusterError;
@@ -119,9 +119,10 @@ impl Cluster {
         Ok(Self { inner: Arc::new(Inner { requests, discovery, lists: Arc::new(Semaphore::new(1)) }), acting: None })
     }
 
-    /// The same cluster, with all requests about single objects made as that ServiceAccount. What the cluster serves, watches,
-    /// and the agent's own Secrets stay the agent's.
-    pub(crate) fn acting_as(&self, account: &Account) -> Self {
+    /// The same cluster, with all requests about single objects made as the ServiceAccount that they are made for, if there is one.
+    /// What the cluster serves, watches, and the agent's own Secrets stay the agent's.
+    pub(crate) fn acting_for(&self, acts_as: &ActsAs) -> Self {
+        let Some(account) = acts_as.account() else { return self.clone() };
         Self { inner: Arc::clone(&self.inner), acting: Some(Arc::new(self.inner.requests.acting_as(account))) }
     }
 
